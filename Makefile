@@ -1,0 +1,64 @@
+# Everything a person needs, from a bare checkout: Python 3.11+, make and a network for packages.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(VENV)/tools/bin/uv
+export UV_NO_CONFIG := 0
+export LITELLM_LOCAL_MODEL_COST_MAP := True
+
+.PHONY: help setup setup-test demo test lint types unit bench mutation lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "wanted: Python 3.11 or newer; found: " + sys.version.split()[0] + "; possible: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/uv.txt
+
+$(VENV)/.run: $(UV) requirements/run.txt pyproject.toml
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements/test.txt
+	@touch $@
+
+setup: $(VENV)/.run  ## install what running needs into .venv
+
+setup-test: $(VENV)/.test  ## install what testing needs too
+
+demo: setup  ## optimize a real agent with a local language model and show the proof
+	@$(BIN)/dspy-opt demo
+
+test: setup-test lint types unit  ## lint, type-check and run every test
+
+lint: setup-test
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/lint-imports --no-cache
+
+types: setup-test
+	@$(BIN)/mypy
+
+unit: setup-test
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=95
+
+bench: setup-test  ## measure against the alternatives, paired in one run
+	@$(BIN)/python -m benchmarks
+
+mutation: setup-test  ## break statistics, ledger and budget on purpose; every break must turn a test red
+	@$(BIN)/python -m benchmarks.mutation
+
+lock: $(UV)  ## compile requirements/ anew
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --output-file requirements/run.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraint requirements/run.txt pyproject.toml --group test --output-file requirements/test.txt
+	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - --output-file requirements/uv.txt
+
+clean:  ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov

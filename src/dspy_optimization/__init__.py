@@ -1,0 +1,1 @@
+"""Makes LLM agents measurably better, and proves it."""

@@ -1,0 +1,58 @@
+"""Facts for users: written with the change they tell of, read by streams, trackers and reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+from uuid import UUID
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+
+class EventType(StrEnum):
+    """What happened; the name is stable, `data` may grow."""
+
+    OPTIMIZATION_STARTED = "optimization.started"
+    OPTIMIZATION_RESUMED = "optimization.resumed"
+    OPTIMIZATION_PAUSED = "optimization.paused"
+    OPTIMIZATION_CANCELLED = "optimization.cancelled"
+    OPTIMIZATION_FAILED = "optimization.failed"
+    OPTIMIZATION_COMPLETED = "optimization.completed"
+    PHASE_STARTED = "phase.started"  # data: phase, algorithm
+    ALGORITHM_STARTED = "algorithm.started"  # data: algorithm, turn, allowance_calls, reason
+    ALGORITHM_ENDED = "algorithm.ended"  # data: algorithm, turn, outcome, best_score
+    PROGRESS = "progress"  # data: phase, algorithm, iteration, iterations, candidate, score, best_score, spend, eta
+    TRIAL_RECORDED = "trial.recorded"  # data: algorithm, candidate, split, n_examples, score, parents
+    BUDGET_WARNING = "budget.warning"  # data: cap, limit, used, share
+    MODEL_FALLBACK = "model.fallback"  # data: role, wanted, used, reason
+    VERDICT = "verdict"  # data: objective, verdict, difference, interval, p_value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One fact about one optimization."""
+
+    type: EventType
+    optimization_id: UUID
+    at: datetime
+    """Aware, UTC."""
+    data: Mapping[str, Json] = field(default_factory=dict)
+    key: str | None = None
+    """Facts with the same key are one fact: a replayed optimization tells it once. None: never merged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedEvent:
+    """An event with its place in the log of its optimization."""
+
+    id: int
+    event: Event
+
+
+class EventSink(Protocol):
+    """Takes events in the order they happen; must not fail the work it is told about."""
+
+    def emit(self, event: Event) -> None:
+        """Record the event, or drop it when its key is known already."""
+        ...
