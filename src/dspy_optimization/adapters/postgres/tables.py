@@ -1,0 +1,243 @@
+"""The tables, as the migrations leave them. A test holds the two against each other.
+
+Every table belongs to tenants: `tenant_id` comes first in its primary key and in every composite foreign key, is filled
+from the transaction's setting and guarded by row-level security on the same setting. Two kinds of JSON: `json` keeps a
+document as it was written, to the order of its keys, for what is read back (a prompt built from an example must be the
+same text after a resume); `jsonb` is for what is only searched.
+"""
+
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+
+from dspy_optimization.adapters.postgres.escaping import KeptText
+from dspy_optimization.evaluation.ledger import ChargeStatus
+from dspy_optimization.evaluation.model import Role
+from dspy_optimization.optimization.request import OptimizationStatus, TargetType
+
+APPLICATION_ROLE = "dspy_opt_app"
+TENANT_SETTING = "app.tenant_id"
+CURRENT_TENANT = "NULLIF(current_setting('app.tenant_id', true), '')::uuid"
+
+NAMING = {
+    "pk": "%(table_name)s_pkey",
+    "fk": "%(table_name)s_%(referred_table_name)s_fkey",
+    "uq": "%(table_name)s_%(column_0_N_name)s_key",
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+}
+METADATA = sa.MetaData(naming_convention=NAMING)
+
+
+def _enum(kind: type[StrEnum], name: str) -> sa.Enum:
+    return sa.Enum(kind, name=name, values_callable=lambda members: [member.value for member in members])
+
+
+def _tenant() -> sa.Column[object]:
+    return sa.Column("tenant_id", sa.Uuid(), server_default=sa.text(CURRENT_TENANT), primary_key=True, nullable=False)
+
+
+def _moment(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False)
+
+
+def _now(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())
+
+
+def _number(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.BigInteger(), sa.Identity(always=True), primary_key=True, nullable=False)
+
+
+def _text(name: str, *, primary_key: bool = False) -> sa.Column[object]:
+    return sa.Column(name, KeptText(), primary_key=primary_key, nullable=False)
+
+
+def _to(table: str, *columns: str, theirs: tuple[str, ...] | None = None) -> sa.ForeignKeyConstraint:
+    ours = ("tenant_id", *columns)
+    return sa.ForeignKeyConstraint(ours, [f"{table}.{name}" for name in ("tenant_id", *(theirs or columns))])
+
+
+tenant = sa.Table(
+    "tenant",
+    METADATA,
+    _tenant(),
+    _text("name"),
+    _now("created_at"),
+)
+
+agent_version = sa.Table(
+    "agent_version",
+    METADATA,
+    _tenant(),
+    _text("version", primary_key=True),
+    sa.Column("position", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    _text("name"),
+    sa.Column("parent", KeptText()),
+    sa.Column("document", JSON(), nullable=False),
+    _now("created_at"),
+    _to("tenant"),
+    _to("agent_version", "parent", theirs=("version",)),
+    sa.Index(None, "tenant_id", "name"),
+)
+
+dataset = sa.Table(
+    "dataset",
+    METADATA,
+    _tenant(),
+    _text("version", primary_key=True),
+    sa.Column("position", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    _text("name"),
+    sa.Column("seed", sa.BigInteger(), nullable=False),
+    _now("created_at"),
+    _to("tenant"),
+    sa.Index(None, "tenant_id", "name"),
+)
+
+example = sa.Table(
+    "example",
+    METADATA,
+    _tenant(),
+    _text("dataset_version", primary_key=True),
+    sa.Column("position", sa.Integer(), primary_key=True, nullable=False, autoincrement=False),
+    _text("split"),
+    _text("example_id"),
+    sa.Column("cluster", KeptText()),
+    sa.Column("document", JSON(), nullable=False),
+    _to("dataset", "dataset_version", theirs=("version",)),
+)
+
+optimization_request = sa.Table(
+    "optimization_request",
+    METADATA,
+    _tenant(),
+    sa.Column("optimization_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("target_type", _enum(TargetType, "target_type"), nullable=False),
+    _text("target_id"),
+    _text("target_version"),
+    _text("dataset_version"),
+    sa.Column("objectives", JSONB(), nullable=False),
+    sa.Column("algorithms", ARRAY(KeptText()), nullable=False),
+    sa.Column("constraints", JSONB(), nullable=False),
+    sa.Column("document", JSON(), nullable=False),
+    sa.Column("status", _enum(OptimizationStatus, "optimization_status"), nullable=False),
+    sa.Column("progress", sa.Double(), nullable=False, server_default="0"),
+    sa.Column("elapsed_seconds", sa.Double(), nullable=False, server_default="0"),
+    sa.Column("error", KeptText()),
+    sa.Column("wish", KeptText()),
+    _moment("created_at"),
+    _moment("updated_at"),
+    _to("tenant"),
+    _to("agent_version", "target_version", theirs=("version",)),
+    _to("dataset", "dataset_version", theirs=("version",)),
+    sa.Index(None, "tenant_id", "target_type"),
+    sa.Index(None, "tenant_id", "target_id"),
+    sa.Index(None, "tenant_id", "status"),
+    sa.Index(None, "tenant_id", "created_at"),
+)
+
+optimization_result = sa.Table(
+    "optimization_result",
+    METADATA,
+    _tenant(),
+    sa.Column("result_id", sa.Uuid(), primary_key=True, nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("optimization_id", sa.Uuid(), nullable=False),
+    sa.Column("algorithm_used", KeptText()),
+    sa.Column("baseline_performance", JSONB(), nullable=False),
+    sa.Column("optimized_performance", JSONB(), nullable=False),
+    sa.Column("improvement_percentage", sa.Double()),
+    sa.Column("statistical_significance", sa.Double()),
+    sa.Column("optimization_details", JSONB(), nullable=False),
+    sa.Column("document", JSON(), nullable=False),
+    _moment("completed_at"),
+    _to("optimization_request", "optimization_id"),
+    sa.UniqueConstraint("tenant_id", "optimization_id"),
+    sa.Index(None, "tenant_id", "algorithm_used"),
+    sa.Index(None, "tenant_id", "improvement_percentage"),
+    sa.Index(None, "tenant_id", "completed_at"),
+)
+
+trial = sa.Table(
+    "trial",
+    METADATA,
+    _tenant(),
+    _number("trial_id"),
+    sa.Column("optimization_id", sa.Uuid(), nullable=False),
+    _text("algorithm"),
+    _text("candidate"),
+    _text("split"),
+    _text("examples"),  # content hash of the example ids, in order
+    sa.Column("score", sa.Double(), nullable=False),
+    sa.Column("document", JSON(), nullable=False),
+    _moment("recorded_at"),
+    _to("optimization_request", "optimization_id"),
+    sa.UniqueConstraint(
+        "tenant_id", "optimization_id", "algorithm", "candidate", "split", "examples", name="trial_content_key"
+    ),
+)
+
+event = sa.Table(
+    "event",
+    METADATA,
+    _tenant(),
+    _number("event_id"),
+    sa.Column("optimization_id", sa.Uuid(), nullable=False),
+    _text("type"),
+    _moment("at"),
+    sa.Column("key", KeptText()),
+    sa.Column("data", JSON(), nullable=False),
+    _to("optimization_request", "optimization_id"),
+    sa.Index(None, "tenant_id", "optimization_id", "event_id"),
+    sa.Index(
+        "event_key",
+        "tenant_id",
+        "optimization_id",
+        "key",
+        unique=True,
+        postgresql_where=sa.text("key IS NOT NULL"),
+    ),
+)
+
+lm_answer = sa.Table(
+    "lm_answer",
+    METADATA,
+    _tenant(),
+    _text("key", primary_key=True),
+    sa.Column("document", JSON(), nullable=False),
+    _now("created_at"),
+    _to("tenant"),
+)
+
+lm_charge = sa.Table(
+    "lm_charge",
+    METADATA,
+    _tenant(),
+    sa.Column("charge_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("optimization_id", sa.Uuid(), nullable=False),
+    _text("key"),
+    sa.Column("role", _enum(Role, "lm_role"), nullable=False),
+    _text("label"),
+    _text("model"),
+    sa.Column("status", _enum(ChargeStatus, "charge_status"), nullable=False),
+    sa.Column("reserved_usd", sa.Double(), nullable=False),
+    sa.Column("cost_usd", sa.Double(), nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger(), nullable=False),
+    sa.Column("completion_tokens", sa.BigInteger(), nullable=False),
+    _moment("started_at"),
+    sa.Column("settled_at", sa.DateTime(timezone=True)),
+    _to("optimization_request", "optimization_id"),
+    sa.Index(None, "tenant_id", "optimization_id", "status"),
+)
+
+test_split_use = sa.Table(
+    "test_split_use",
+    METADATA,
+    _tenant(),
+    _text("dataset_version", primary_key=True),
+    sa.Column("optimization_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("use", sa.Integer(), nullable=False),
+    _now("opened_at"),
+    _to("dataset", "dataset_version", theirs=("version",)),
+    _to("optimization_request", "optimization_id"),
+    sa.UniqueConstraint("tenant_id", "dataset_version", "use"),
+)
