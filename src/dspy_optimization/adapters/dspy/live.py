@@ -1,0 +1,66 @@
+"""Programs and examples handed over as Python objects."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from dspy_optimization.adapters.dspy.components import components
+from dspy_optimization.adapters.dspy.json_values import json_object
+from dspy_optimization.agents.config import AgentConfig, AgentKind
+from dspy_optimization.errors import InvalidRequestError
+
+MODULE = "live"
+"""What stands for the package in the entrypoint of a program that only this process has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveAgent:
+    """A program of this process, and the configuration that names it."""
+
+    config: AgentConfig
+    program: Any
+    """A `dspy.Module`."""
+
+
+def live_agent(program: object, name: str | None = None) -> LiveAgent:
+    """Return the agent of a `dspy.Module` that somebody built.
+
+    Args:
+        program: not changed; what it says now is the baseline.
+        name: what to call the agent; None: the class of the program.
+    Raises:
+        InvalidRequestError: it is no module, or has nothing that can be optimized.
+    """
+    if not isinstance(program, dspy.Module):
+        raise InvalidRequestError(
+            f"agent: wanted: an AgentConfig, a dspy.Module or the path of an agent file; found: "
+            f"{type(program).__name__}; possible: dspy.Predict('question -> answer')"
+        )
+    if not components(program):
+        raise InvalidRequestError(
+            f"agent: wanted: a module with a predictor in it; found: {type(program).__name__} without any; possible: "
+            "keep predictors as attributes of the module"
+        )
+    called = re.sub(r"\W", "_", name if name is not None else type(program).__name__)
+    config = AgentConfig(name=called, kind=AgentKind.ENTRYPOINT, entrypoint=f"{MODULE}:{called}")
+    return LiveAgent(config=config, program=program)
+
+
+def records(examples: Iterable[object]) -> Iterator[object]:
+    """Yield `dspy.Example`s as records of inputs and expected; everything else as it is."""
+    for number, example in enumerate(examples, start=1):
+        yield _record(example, number) if isinstance(example, dspy.Example) else example
+
+
+def _record(example: Any, number: int) -> Mapping[str, object]:
+    try:
+        inputs = example.inputs()
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"example {number}: wanted: a dspy.Example that says which fields are inputs; found: one that does not; "
+            "possible: dspy.Example(...).with_inputs('question')"
+        ) from error
+    return {"inputs": json_object(inputs), "expected": json_object(example.labels())}

@@ -1,0 +1,76 @@
+"""Silence for searches, and for nobody else."""
+
+import logging
+import sys
+
+import dspy
+import pytest
+
+from dspy_optimization.adapters.dspy.quiet import QuietStream, quiet
+
+
+def say(text: str) -> None:
+    """Write to both streams, and log as DSPy does."""
+    sys.stdout.write(text)
+    sys.stderr.writelines([text])
+    logging.getLogger("dspy.somewhere").error(text)
+
+
+def test_what_is_written_inside_is_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    """And what is written before and after is not."""
+    sys.stdout.write("before ")
+    with quiet():
+        say("inside ")
+    sys.stdout.write("after")
+
+    assert ("before after", "") == tuple(capsys.readouterr())
+
+
+def test_operators_get_their_log_lines() -> None:
+    """Silence is for the terminal."""
+    kept: list[str] = []
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.append(record.getMessage())
+
+    handler = Keeping()
+    logging.getLogger("dspy").addHandler(handler)
+    with quiet():
+        say("inside")
+    logging.getLogger("dspy").removeHandler(handler)
+
+    assert ["inside"] == kept
+
+
+def test_threads_that_dspy_starts_are_quiet_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """They inherit DSPy's settings."""
+    with quiet():
+        dspy.Parallel(num_threads=2, disable_progress_bar=False)([(say, {"text": "x"}) for _ in range(4)])
+
+    assert ("", "") == tuple(capsys.readouterr())
+
+
+def test_searches_may_end_in_any_order() -> None:
+    """The streams people gave us come back with the last."""
+    out, err = sys.stdout, sys.stderr
+    first, second, third = quiet(), quiet(), quiet()
+    for one in (first, second, third):
+        one.__enter__()
+    second.__exit__(None, None, None)
+    assert isinstance(sys.stdout, QuietStream)
+    first.__exit__(None, None, None)
+    third.__exit__(None, None, None)
+
+    assert (out, err) == (sys.stdout, sys.stderr)
+
+
+def test_a_stream_somebody_else_put_there_stays() -> None:
+    """Whoever captures output in the middle of a search keeps it."""
+    out = sys.stdout
+    with quiet():
+        mine = sys.stdout = QuietStream(sys.stdout)
+
+    assert sys.stdout is mine
+    assert mine.isatty() == out.isatty()
+    sys.stdout = out
