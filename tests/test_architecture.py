@@ -77,12 +77,12 @@ def test_names_say_what_a_thing_is(path: Path) -> None:
 
 
 def test_packages_hold_imports_or_nothing() -> None:
-    """An `__init__` that does things is done by everybody who imports it."""
+    """An `__init__` that does things is done by everybody who imports it; the root one imports when asked."""
     allowed = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
     busy = [
         _name(path)
         for path in MODULES
-        if path.name == "__init__.py"
+        if path.name == "__init__.py" and path.parent != SOURCE
         and any(not isinstance(node, allowed) for node in ast.parse(path.read_text(encoding="utf-8")).body)
     ]
 

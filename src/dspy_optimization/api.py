@@ -1,0 +1,170 @@
+"""The Python interface: an agent, examples and a metric in, an agent with its evidence out."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dspy_optimization.adapters.dspy.live import live_agent, records
+from dspy_optimization.adapters.dspy.programs import Parts
+from dspy_optimization.adapters.dspy.runnable import DspyAgents
+from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.dataset import Dataset, SplitShares
+from dspy_optimization.agents.loading import load_agent_file
+from dspy_optimization.agents.objective import Objective
+from dspy_optimization.agents.reading import Reading, RecordFields, fields_of, read_file, reading_from_records
+from dspy_optimization.agents.splitting import build_dataset
+from dspy_optimization.bootstrap import LIVE_METRIC, LiveCode, open_engine
+from dspy_optimization.engine import Engine
+from dspy_optimization.errors import EngineError, InvalidRequestError, NotFoundError
+from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.evaluation.limits import Limits
+from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.events import Json
+from dspy_optimization.optimization.intake import Proposal
+from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationStatus
+from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.settings import Settings, read_settings
+from dspy_optimization.statistics import Verdict
+
+
+class NotFinishedError(EngineError):
+    """Look at the message; `optimize(..., resume=error.optimization_id)` goes on where it stopped."""
+
+    def __init__(self, message: str, optimization_id: OptimizationId) -> None:
+        super().__init__(message)
+        self.optimization_id = optimization_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimized:
+    """An optimized agent with its evidence. Calling it runs the agent under the LM that DSPy has configured."""
+
+    result: OptimizationResult
+    config: AgentConfig
+    """The agent as data: save it, serve it."""
+    module: Any
+    """The agent as a `dspy.Module`."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the sealed split allows to be said; None when it was not reached."""
+        return self.result.validated.verdict if self.result.validated is not None else None
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Run the optimized agent; returns a `dspy.Prediction`."""
+        return self.module(**inputs)
+
+
+def optimize(
+    agent: object,
+    examples: Iterable[object] | str | Path,
+    metric: str | Mapping[str, Json] | Callable[..., object] = "exact_match",
+    *,
+    algorithms: str | Mapping[str, Mapping[str, Json]] = "auto",
+    limits: Limits | None = None,
+    min_gain: float = 0.0,
+    seed: int = 0,
+    concurrency: int = 8,
+    shares: SplitShares | None = None,
+    settings: Settings | None = None,
+    resume: OptimizationId | None = None,
+) -> Optimized:
+    """Return the best agent found, and what may be said of it on examples nobody optimized on.
+
+    Args:
+        agent: a `dspy.Module`, an `AgentConfig`, or the path of an agent file.
+        examples: mappings, `dspy.Example`s with inputs, or the path of a JSONL or CSV file. They are split into
+            train, val and a sealed test split, near duplicates kept together.
+        metric: a metric by name or specification, or a function (example, prediction[, trace]) → number in [0, 1].
+        algorithms: "auto", a name, or name → options.
+        limits: caps over everything; None: none.
+        min_gain: the smallest gain that matters, in the unit of the metric.
+        seed: of splits and search.
+        concurrency: examples in flight at once.
+        shares: of the splits; None: 30 % train, 30 % val, 40 % test.
+        settings: None: from the environment.
+        resume: an optimization of the same agent, examples and metric that was interrupted.
+    Raises:
+        InvalidRequestError: something about the request is wrong; says what is possible.
+        NotFinishedError: it was paused or failed; says why, and carries the id to resume.
+        StoreError: the database does not answer.
+    """
+    settings = read_settings() if settings is None else settings
+    config, programs = _agent(agent, settings)
+    name, specification, functions = _metric(metric)
+    live = LiveCode(programs=programs, metrics=functions)
+    with open_engine(settings, live=live) as engine:
+        if resume is None:
+            proposal = Proposal(
+                agent=config,
+                dataset=_dataset(config, examples, seed, shares),
+                objectives=(Objective(metric=name),),
+                metrics=(specification,),
+                algorithms=_algorithms(algorithms),
+                constraints=Constraints(
+                    limits=Limits() if limits is None else limits,
+                    min_improvement_threshold=min_gain,
+                    seed=seed,
+                    concurrency=concurrency,
+                ),
+            )
+            resume = engine.intake.accept(engine.intake.check(proposal)).request.id
+        return _finish(engine, resume, DspyAgents(Parts(allowed=engine.allowed, programs=dict(programs))))
+
+
+def _finish(engine: Engine, optimization_id: OptimizationId, builder: DspyAgents) -> Optimized:
+    ended = engine.optimizer.run(optimization_id, StopSignal())
+    result = engine.stores.results.result(optimization_id)
+    if result is None or ended.status is not OptimizationStatus.COMPLETED:
+        raise NotFinishedError(f"{ended.status.value}: {ended.error or 'on request'}", optimization_id)
+    config = engine.stores.agents.get(result.artifact.agent_version)
+    return Optimized(result=result, config=config, module=builder.as_module(config, result.optimized))
+
+
+def _agent(agent: object, settings: Settings) -> tuple[AgentConfig, Mapping[str, object]]:
+    if isinstance(agent, AgentConfig):
+        return agent, {}
+    if isinstance(agent, str | Path):
+        return load_agent_file(Path(agent), settings.allow), {}
+    live = live_agent(agent)
+    return live.config, {str(live.config.entrypoint): live.program}
+
+
+def _metric(
+    metric: str | Mapping[str, Json] | Callable[..., object],
+) -> tuple[str, Mapping[str, Json], Mapping[str, Callable[..., object]]]:
+    """Return the name of the metric, its specification, and the function behind it when there is one."""
+    if isinstance(metric, str):
+        return metric, {"type": metric}, {}
+    if isinstance(metric, Mapping):
+        name = metric.get("name", metric.get("type"))
+        if not isinstance(name, str):
+            raise InvalidRequestError(
+                f"metric: wanted: a type; found: {dict(metric)}; possible: {{'type': 'exact_match'}}"
+            )
+        return name, metric, {}
+    name = getattr(metric, "__name__", type(metric).__name__)
+    return name, {"type": LIVE_METRIC, "name": name}, {name: metric}
+
+
+def _dataset(
+    agent: AgentConfig, examples: Iterable[object] | str | Path, seed: int, shares: SplitShares | None
+) -> Dataset:
+    fields = fields_of(agent)
+    if isinstance(examples, str | Path):
+        path = Path(examples)
+        if not path.exists():
+            raise NotFoundError(f"examples: wanted: a file; found: nothing at {path}; possible: a JSONL or CSV file")
+        return build_dataset(path.stem, read_file(path, fields), seed=seed, shares=shares)
+    return build_dataset(agent.name, _reading(examples, fields), seed=seed, shares=shares)
+
+
+def _reading(examples: Iterable[object], fields: RecordFields) -> Reading:
+    return reading_from_records(records(examples), fields, where="example")
+
+
+def _algorithms(algorithms: str | Mapping[str, Mapping[str, Json]]) -> tuple[AlgorithmChoice, ...]:
+    if isinstance(algorithms, str):
+        return (AlgorithmChoice(name=algorithms),)
+    return tuple(AlgorithmChoice(name=name, options=options) for name, options in algorithms.items())

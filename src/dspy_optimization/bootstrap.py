@@ -1,0 +1,210 @@
+"""The composition root: the one place that knows every part and puts them together."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from dspy_optimization.adapters.dspy.programs import Parts
+from dspy_optimization.adapters.dspy.runnable import DspyAgents, Surroundings
+from dspy_optimization.adapters.models import EMBEDDED, Models, ModelSpec, price_of
+from dspy_optimization.adapters.postgres import (
+    Database,
+    EmbeddedPostgres,
+    PostgresAgents,
+    PostgresDatasets,
+    PostgresEvents,
+    PostgresLedger,
+    PostgresOptimizations,
+    PostgresResults,
+    PostgresTrials,
+)
+from dspy_optimization.agents.allow_list import AllowList
+from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.metric import Metric
+from dspy_optimization.agents.metric_functions import FunctionMetric
+from dspy_optimization.agents.metrics import metrics_from_specs
+from dspy_optimization.algorithms.registry import AlgorithmRegistry
+from dspy_optimization.engine import Engine
+from dspy_optimization.errors import BudgetUnknownError, NotFoundError
+from dspy_optimization.evaluation.judge import ModelMetric, judge_from_json
+from dspy_optimization.evaluation.model import LanguageModel, Price, Role
+from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.events import Json
+from dspy_optimization.optimization.intake import Intake
+from dspy_optimization.optimization.optimizer import Optimizer, Stores
+from dspy_optimization.optimization.request import Constraints, Optimization
+from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.settings import Settings
+from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
+
+LIVE_METRIC = "live"
+"""The metric type that stands for a function only this process has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveCode:
+    """Python objects that configurations of this process may name, as `live:<name>`."""
+
+    programs: Mapping[str, object] = field(default_factory=dict)
+    """Entrypoint → `dspy.Module`."""
+    metrics: Mapping[str, Callable[..., object]] = field(default_factory=dict)
+    """Name → a metric function of DSPy's 2-, 3- or 5-argument form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LentModels:
+    """The models of the settings, lent to each optimization."""
+
+    models: Models
+
+    def open(
+        self, agent: AgentConfig, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]
+    ) -> Mapping[Role, LanguageModel]:
+        """Return the model of every role; the agent's own choice answers its tasks."""
+        lent = self.models.for_work(stop.wait, on_fallback=fell_back)
+        if agent.model.name is None:
+            lent[Role.TASK] = lent[Role(agent.model.role)]
+        else:
+            lent[Role.TASK] = self.models.named(
+                agent.model.name,
+                stop.wait,
+                on_fallback=lambda wanted, used, reason: fell_back(Role.TASK, wanted, used, reason),
+            )
+        return lent
+
+
+@contextmanager
+def open_engine(
+    settings: Settings, *, live: LiveCode | None = None, tenant: TenantId = LOCAL_TENANT
+) -> Iterator[Engine]:
+    """Open everything, yield the engine, close everything.
+
+    Args:
+        settings: read by `read_settings`.
+        live: objects of this process that agents and metrics may name.
+        tenant: whose data it sees.
+    Raises:
+        InvalidRequestError: a setting cannot be used.
+        StoreError: the database does not start or does not answer.
+    """
+    live = LiveCode() if live is None else live
+    allowed = replace(settings.allow, entrypoints=settings.allow.entrypoints | frozenset(live.programs))
+    with ExitStack() as open_parts:
+        url = settings.database_url
+        if url is None:
+            url = open_parts.enter_context(EmbeddedPostgres.open(settings.data_directory / "postgres")).url
+        database = open_parts.enter_context(Database.open(url))
+        models = Models(settings.models, named=settings.named_models)
+        open_parts.callback(models.close)
+        stores = _stores(database, tenant, allowed)
+        builder = DspyAgents(
+            Parts(allowed=allowed, programs=dict(live.programs)), Surroundings(prices=_prices(settings.models))
+        )
+        algorithms = AlgorithmRegistry.of_environment()
+
+        def metrics(specifications: Sequence[Mapping[str, Json]]) -> Mapping[str, Metric | ModelMetric]:
+            return _metrics(specifications, allowed, live)
+
+        lent = LentModels(models=models)
+        yield Engine(
+            allowed=allowed,
+            stores=stores,
+            builder=builder,
+            algorithms=algorithms,
+            models=lent,
+            intake=Intake(
+                stores=stores,
+                builder=builder,
+                algorithms=algorithms,
+                metrics=metrics,
+                check_prices=lambda agent, constraints: _check_prices(settings, agent, constraints),
+                can_propose=lambda: settings.models[Role.REFLECTION].model != EMBEDDED,
+                now=_now,
+                new_id=new_id,
+            ),
+            optimizer=Optimizer(
+                stores=stores,
+                builder=builder,
+                models=lent,
+                algorithms=algorithms,
+                metrics=lambda request: metrics(request.metrics),
+                tracker=_Untracked(),
+                alpha=settings.significance_threshold,
+                now=_now,
+            ),
+        )
+
+
+def new_id() -> UUID:
+    """Return a UUIDv7 (RFC 9562): sorts by the millisecond it was made in."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = int.from_bytes(milliseconds.to_bytes(6, "big") + os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return UUID(int=value)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _stores(database: Database, tenant: TenantId, allowed: AllowList) -> Stores:
+    return Stores(
+        optimizations=PostgresOptimizations(database, tenant),
+        trials=PostgresTrials(database, tenant),
+        results=PostgresResults(database, tenant),
+        events=PostgresEvents(database, tenant),
+        agents=PostgresAgents(database, tenant, allowed),
+        datasets=PostgresDatasets(database, tenant),
+        ledger=PostgresLedger(database, tenant),
+    )
+
+
+def _metrics(
+    specifications: Sequence[Mapping[str, Json]], allowed: AllowList, live: LiveCode
+) -> Mapping[str, Metric | ModelMetric]:
+    """Return the metrics of a request; those of type `live` are functions of this process."""
+    own = [one for one in specifications if one.get("type") == LIVE_METRIC]
+    found: dict[str, Metric | ModelMetric] = {}
+    for specification in own:
+        name = str(specification.get("name"))
+        if name not in live.metrics:
+            raise NotFoundError(
+                f"metric {name}: wanted: the Python function it was; found: {', '.join(live.metrics) or 'none here'}; "
+                "possible: run or resume it from the Python program that has the function"
+            )
+        found[name] = FunctionMetric(name=name, function=live.metrics[name])
+    others = [one for one in specifications if one.get("type") != LIVE_METRIC]
+    return {**metrics_from_specs(others, allowed=allowed, judge=judge_from_json), **found}
+
+
+def _prices(models: Mapping[Role, ModelSpec]) -> dict[Role, Price]:
+    prices = {role: price_of(spec) for role, spec in models.items()}
+    return {role: price for role, price in prices.items() if price is not None}
+
+
+def _check_prices(settings: Settings, agent: AgentConfig, constraints: Constraints) -> None:
+    """Refuse a dollar cap on a model whose price nobody knows."""
+    if constraints.limits.max_cost_usd is None:
+        return
+    specs = {role.value: spec for role, spec in settings.models.items()}
+    if agent.model.name is not None and agent.model.name in settings.named_models:
+        specs[Role.TASK.value] = settings.named_models[agent.model.name]
+    for role, spec in specs.items():
+        if price_of(spec) is None:
+            raise BudgetUnknownError(
+                f"max_cost_usd: wanted: a price for every model; found: none for the {role} model {spec.model}; "
+                "possible: state price in the configuration file, or cap calls or tokens"
+            )
+
+
+class _Untracked:
+    """No tracking."""
+
+    def completed(self, optimization: Optimization, result: OptimizationResult, agent: AgentConfig) -> str | None:
+        """Track nothing."""
+        return None

@@ -1,0 +1,385 @@
+"""The course of one optimization: baseline, searches, choice, gate, ablation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dspy_optimization.agents.candidate import Candidate
+from dspy_optimization.agents.dataset import Dataset
+from dspy_optimization.agents.example import Example, Split
+from dspy_optimization.agents.metric import Metric
+from dspy_optimization.agents.objective import Direction, Objectives
+from dspy_optimization.algorithms.problem import Algorithm, Problem, Progress
+from dspy_optimization.errors import BudgetSpent, CancelRequested, InfrastructureError, TargetMet
+from dspy_optimization.evaluation.agent import RunnableAgent
+from dspy_optimization.evaluation.calls import CallScope, LedgerSession
+from dspy_optimization.evaluation.evaluator import Evaluator
+from dspy_optimization.evaluation.gate import (
+    Estimate,
+    GateTerms,
+    Measurement,
+    ValidatedResult,
+    paired_difference,
+    validate,
+)
+from dspy_optimization.evaluation.judge import ModelMetric
+from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.evaluation.trial import ExampleResult, Trial
+from dspy_optimization.events import Event, EventType, Json
+from dspy_optimization.optimization.ablation import changes
+from dspy_optimization.optimization.held_back import PerExample, check_spend, measured_per_example, search_limits
+from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport, run_portfolio
+from dspy_optimization.optimization.request import AlgorithmChoice, OptimizationRequest
+from dspy_optimization.optimization.result import Improvement
+from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext
+from dspy_optimization.optimization.store import ResultStore, TrialStore
+from dspy_optimization.optimization.turns import AlgorithmFailure, OpenCalls, TurnTaker
+from dspy_optimization.statistics import Headroom, Verdict, headroom
+
+_TIE = 1e-9
+"""Means of the same scores added in another order differ by less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portfolio:
+    """The algorithms of one optimization with their options."""
+
+    choices: tuple[AlgorithmChoice, ...]
+    algorithms: Mapping[str, Algorithm]
+    options: Mapping[str, object]
+    """Algorithm → an instance of its options."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Everything one optimization works with."""
+
+    request: OptimizationRequest
+    dataset: Dataset
+    agent: RunnableAgent
+    objectives: Objectives
+    metrics: Mapping[str, Metric | ModelMetric]
+    evaluator: Evaluator
+    session: LedgerSession
+    portfolio: Portfolio
+    stop: StopSignal
+    trials: TrialStore
+    results: ResultStore
+    alpha: float
+    elapsed_seconds: Callable[[], float]
+    """Over all resumes."""
+    now: Callable[[], datetime]
+    emit: Callable[[Event], None]
+    advance: Callable[[float], None]
+    """Told how far the optimization is, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the course came to."""
+
+    baseline: Candidate
+    chosen: Candidate
+    algorithm: str | None
+    """Whose candidate it is; None for the baseline."""
+    validated: ValidatedResult | None
+    improvements: tuple[Improvement, ...]
+    iterations: int
+    trials: int
+    ended_because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Baseline:
+    results: tuple[ExampleResult, ...]
+    each: PerExample
+    asked_calls: int
+    """Distinct calls it took."""
+
+
+class Course:
+    """Carries one optimization out. `StopSearch` other than caps, target and cancel passes through."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self._work = workplace
+        self._scoreboard = Scoreboard(workplace.objectives, workplace.dataset[Split.VAL])
+        self._failures: list[AlgorithmFailure] = []
+        self._iterations: dict[str, int] = {}
+
+    def carry_out(self) -> Outcome:
+        """Return what the optimization came to; the best so far when a person cancelled it."""
+        work = self._work
+        ended = "finished"
+        settled: tuple[Verdict, str] | None = None
+        try:
+            baseline = self._measure_baseline()
+            room = self._headroom(baseline)
+            if room is not None and room.exhausted:
+                ended, settled = "no_headroom", (Verdict.NO_HEADROOM, room.reason)
+            elif self._target_met(baseline.results):
+                ended = "target_met"
+                settled = (Verdict.NO_HEADROOM, "The baseline reaches every target on val: nothing to improve.")
+            else:
+                ended = self._search(baseline)
+                self._check_failures()
+            chosen = self._choose()
+            if settled is None and chosen.fingerprint == work.agent.baseline.fingerprint:
+                settled = (Verdict.NO_IMPROVEMENT, "No candidate was better than the baseline on val.")
+            validated = self._gate(chosen, settled)
+            improvements = self._ablate(chosen) if settled is None else ()
+        except CancelRequested:
+            return self._outcome(self._choose(), None, (), "cancelled")
+        except BudgetSpent as reason:
+            return self._outcome(self._choose(), None, (), reason.cap)
+        return self._outcome(chosen, validated, improvements, ended)
+
+    def _outcome(
+        self,
+        chosen: Candidate,
+        validated: ValidatedResult | None,
+        improvements: tuple[Improvement, ...],
+        ended_because: str,
+    ) -> Outcome:
+        baseline = self._work.agent.baseline
+        best = next((one for one in self._scoreboard.complete() if one.candidate == chosen), None)
+        return Outcome(
+            baseline=baseline,
+            chosen=chosen,
+            algorithm=best.algorithm if best is not None and chosen != baseline else None,
+            validated=validated,
+            improvements=improvements,
+            iterations=sum(self._iterations.values()),
+            trials=len(self._scoreboard.complete()),
+            ended_because=ended_because,
+        )
+
+    def _choose(self) -> Candidate:
+        """Return the best candidate on val; the baseline where nothing is better than it."""
+        baseline = self._work.agent.baseline
+        best = self._scoreboard.best()
+        reference = next((one for one in self._scoreboard.complete() if one.candidate == baseline), None)
+        if best is None or reference is None:
+            return baseline
+        better = self._scoreboard.score(best) > self._scoreboard.score(reference) + _TIE
+        return best.candidate if better else baseline
+
+    def _measure_baseline(self) -> _Baseline:
+        work = self._work
+        self._phase("baseline", 0.02)
+        val = work.dataset[Split.VAL]
+        began = work.elapsed_seconds()
+        scope = work.session.scope("baseline", work.stop)
+        search = Search(self._context(), "baseline", scope, work.stop)
+        results = search.evaluate(work.agent.baseline, val)
+        each = measured_per_example(
+            results,
+            judge_calls=sum(isinstance(metric, ModelMetric) for metric in work.metrics.values()),
+            seconds=max(work.elapsed_seconds() - began, 1e-6),
+        )
+        scales = {
+            item.metric: sum(result.scores[item.metric].value for result in results) / len(results)
+            for item in work.objectives.items
+        }
+        self._scoreboard.objectives = work.objectives.with_scales(scales)
+        search.record(work.agent.baseline, Split.VAL, results, 0)
+        search.report(
+            Progress(
+                phase="baseline", iteration=1, iterations=1, candidate=work.agent.baseline, score=self._best_score()
+            )
+        )
+        return _Baseline(results=results, each=each, asked_calls=scope.asked_calls)
+
+    def _best_score(self) -> float | None:
+        best = self._scoreboard.best()
+        return self._scoreboard.score(best) if best is not None else None
+
+    def _headroom(self, baseline: _Baseline) -> Headroom | None:
+        """Return the room above the baseline; None where the primary metric has no best value."""
+        work = self._work
+        primary = work.objectives.primary
+        metric = work.metrics[primary.metric]
+        if metric.ceiling is None or primary.direction is Direction.MINIMIZE or metric.ceiling <= metric.floor:
+            return None
+        return headroom(
+            [result.scores[primary.metric].value for result in baseline.results],
+            minimum_effect=max(work.request.constraints.min_improvement_threshold, 1e-9),
+            floor=metric.floor,
+            ceiling=metric.ceiling,
+        )
+
+    def _target_met(self, results: Sequence[ExampleResult]) -> bool:
+        """Say whether every objective that has a target reaches it; False when none has one."""
+        targets = [item for item in self._work.objectives.items if item.target_value is not None and not item.guardrail]
+        return bool(targets) and all(
+            item.oriented(sum(result.scores[item.metric].value for result in results) / len(results))
+            >= item.oriented(item.target_value if item.target_value is not None else 0.0)
+            for item in targets
+        )
+
+    def _search(self, baseline: _Baseline) -> str:
+        """Let the portfolio search; return why it ended."""
+        work = self._work
+        self._phase("search", 0.1)
+        limits = search_limits(
+            work.request.constraints.limits,
+            baseline.each,
+            n_test=len(work.dataset[Split.TEST]),
+            n_val=len(work.dataset[Split.VAL]),
+        )
+        stop = StopSignal(work.stop)
+        taker = TurnTaker(
+            context=self._context(stop),
+            stop=stop,
+            open_calls=self._open_calls,
+            check=lambda: check_spend(limits, work.session.bill().total, work.elapsed_seconds()),
+            failed=self._failures.append,
+        )
+        max_calls = None if limits.max_lm_calls is None else max(limits.max_lm_calls - baseline.asked_calls, 0)
+        try:
+            check_spend(limits, work.session.bill().total, work.elapsed_seconds())
+            reports = run_portfolio(
+                work.portfolio.choices, max_calls=max_calls, take=lambda turn: self._take(taker, turn)
+            )
+        except TargetMet:
+            return "target_met"
+        except BudgetSpent as reason:
+            return reason.cap
+        cut_short = any(report.outcome is TurnOutcome.OUT_OF_CALLS for report in reports)
+        return "max_lm_calls" if cut_short else "finished"
+
+    def _take(self, taker: TurnTaker, turn: Turn) -> TurnReport:
+        algorithm = self._work.portfolio.algorithms[turn.choice.name]
+        report = taker.take(turn, algorithm, self._problem(turn.choice.name))
+        self._iterations[turn.choice.name] = report.iterations
+        return report
+
+    def _problem(self, algorithm: str) -> Problem:
+        work = self._work
+        return Problem(
+            agent=work.agent.config,
+            runnable=work.agent,
+            baseline=work.agent.baseline,
+            frozen=work.agent.frozen,
+            train=work.dataset[Split.TRAIN],
+            val=work.dataset[Split.VAL],
+            objectives=self._scoreboard.objectives,
+            seed=work.request.constraints.seed,
+            concurrency=work.request.constraints.concurrency,
+            options=work.portfolio.options[algorithm],
+        )
+
+    def _open_calls(self, turn: Turn, stop: StopSignal) -> OpenCalls:
+        session = self._work.session
+        scope: CallScope = session.scope(turn.choice.name, stop, allowance_calls=turn.allowance_calls)
+        return OpenCalls(
+            calls=scope, unbounded=session.scope(turn.choice.name, self._work.stop), asked=lambda: scope.asked_calls
+        )
+
+    def _check_failures(self) -> None:
+        """Raise when every algorithm broke: there was no search then."""
+        broken = {failure.algorithm: failure.error for failure in self._failures}
+        if broken and set(broken) == {choice.name for choice in self._work.portfolio.choices}:
+            listed = "; ".join(f"{name}: {error}" for name, error in broken.items())
+            raise InfrastructureError(
+                f"wanted: a search; found: every algorithm failed ({listed}); possible: other algorithms or options"
+            )
+
+    def _context(self, stop: StopSignal | None = None) -> SearchContext:
+        work = self._work
+
+        def after_trial(trial: Trial) -> None:
+            if stop is not None and trial.split is Split.VAL:
+                results = self._scoreboard.on_val(trial.candidate)
+                if results is not None and self._target_met(results):
+                    stop.stop(TargetMet("a candidate reaches every target on val"))
+
+        return SearchContext(
+            optimization_id=work.request.id,
+            evaluator=work.evaluator,
+            scoreboard=self._scoreboard,
+            trials=work.trials,
+            emit=work.emit,
+            now=work.now,
+            paid_calls=lambda: work.session.bill().total.calls,
+            after_trial=after_trial,
+            standing=self._standing,
+        )
+
+    def _standing(self) -> Mapping[str, Json]:
+        total = self._work.session.bill().total
+        return {
+            "lm_calls": total.calls,
+            "cost_usd": total.cost_usd,
+            "tokens": total.tokens,
+            "elapsed_seconds": self._work.elapsed_seconds(),
+        }
+
+    def _gate(self, chosen: Candidate, settled: tuple[Verdict, str] | None) -> ValidatedResult:
+        """Open the test split, once, for the baseline and the chosen candidate."""
+        work = self._work
+        self._phase("gate", 0.8)
+        examples = work.dataset[Split.TEST]
+        use = work.results.open_test_split(work.dataset.version, work.request.id)
+        scope = work.session.scope("gate", work.stop)
+        baseline = self._measure(work.agent.baseline, examples, scope)
+        optimized = baseline if settled is not None else self._measure(chosen, examples, scope)
+        terms = GateTerms(
+            dataset=work.dataset.version,
+            objectives=self._scoreboard.objectives,
+            alpha=work.alpha,
+            minimum_effect=work.request.constraints.min_improvement_threshold,
+            test_split_use=use,
+            seed=work.request.constraints.seed,
+        )
+        validated = validate(examples, baseline, optimized, terms, settled=settled)
+        primary = validated.objectives[validated.primary]
+        self._tell(
+            EventType.VERDICT,
+            {
+                "objective": validated.primary,
+                "verdict": validated.verdict.value,
+                "difference": primary.difference.value,
+                "interval": [primary.difference.low, primary.difference.high],
+                "p_value": primary.p_value,
+                "reason": validated.reason,
+            },
+            key="verdict",
+        )
+        return validated
+
+    def _measure(self, candidate: Candidate, examples: Sequence[Example], scope: CallScope) -> Measurement:
+        results = self._work.evaluator.evaluate(candidate, examples, scope, self._work.stop)
+        return Measurement(candidate=candidate, results=results)
+
+    def _ablate(self, chosen: Candidate) -> tuple[Improvement, ...]:
+        """Return what each change is worth on val; the ones the budget did not reach are missing."""
+        work = self._work
+        self._phase("ablation", 0.95)
+        val = sorted(work.dataset[Split.VAL], key=lambda example: example.id)
+        full = self._scoreboard.on_val(chosen)
+        scope = work.session.scope("ablation", work.stop)
+        found: list[Improvement] = []
+        for change in changes(work.agent.baseline, chosen):
+            without = self._scoreboard.on_val(change.without)
+            try:
+                results = (
+                    without if without is not None else work.evaluator.evaluate(change.without, val, scope, work.stop)
+                )
+            except BudgetSpent:
+                break
+            if full is not None:
+                worth: Estimate = paired_difference(
+                    work.objectives.primary, val, results, full, seed=work.request.constraints.seed
+                )
+                found.append(Improvement(component=change.component, part=change.part, worth=worth))
+        return tuple(found)
+
+    def _phase(self, phase: str, progress: float) -> None:
+        self._work.stop.check()
+        self._work.advance(progress)
+        self._tell(EventType.PHASE_STARTED, {"phase": phase}, key=f"phase/{phase}")
+
+    def _tell(self, event: EventType, data: Mapping[str, Json], key: str) -> None:
+        self._work.emit(
+            Event(type=event, optimization_id=self._work.request.id, at=self._work.now(), data=data, key=key)
+        )

@@ -1,0 +1,140 @@
+"""What an optimization will take, before anything is spent."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from dspy_optimization.agents.example import Example, Split
+from dspy_optimization.algorithms.problem import Shape
+from dspy_optimization.errors import StopSearch
+from dspy_optimization.evaluation.agent import Calls, RunnableAgent
+from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, ModelResponse, Price, Role
+from dspy_optimization.optimization.intake import Checked
+from dspy_optimization.optimization.optimizer import AlgorithmRegistry
+
+_BYTES_A_TOKEN = 4.0
+"""English prose under the tokenizers of today's models; code and other scripts take more tokens."""
+_ANSWER_TOKENS = 120
+_PROPOSAL_PROMPT_TOKENS = 3000
+_PROPOSAL_ANSWER_TOKENS = 600
+_DEMOS_LENGTHEN = 2.5
+"""How much longer prompts get once demos are in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostEstimate:
+    """An upper estimate: the ledger answers repeats, so most optimizations take less."""
+
+    task_calls: int
+    reflection_calls: int
+    judge_calls: int
+    tokens: int
+    cost_usd: float | None
+    """None: a model has no known price."""
+    minutes: float
+    seconds_a_call: float
+    """What `minutes` assumes of one call."""
+    by_phase: Mapping[str, int]
+    """Phase or algorithm → calls."""
+
+    @property
+    def calls(self) -> int:
+        """All roles together."""
+        return self.task_calls + self.reflection_calls + self.judge_calls
+
+
+class _Seen(StopSearch):
+    """The first request of a run was seen; nothing was sent."""
+
+
+class _Listening(Calls):
+    """Sees what an agent would ask and sends nothing."""
+
+    def __init__(self) -> None:
+        self.request: ModelRequest | None = None
+
+    def call(self, role: Role, request: ModelRequest) -> ModelResponse:
+        self.request = request
+        raise _Seen(role.value)
+
+
+def prompt_tokens(agent: RunnableAgent, example: Example) -> int:
+    """Return about how many tokens the agent's first call on the example sends; nothing is sent."""
+    listening = _Listening()
+    with suppress(_Seen):
+        agent.run(agent.baseline, example.inputs, listening)
+    if listening.request is None:
+        return 0
+    return round(len(str(listening.request.body.get("messages", "")).encode()) / _BYTES_A_TOKEN)
+
+
+def estimate(
+    checked: Checked,
+    agent: RunnableAgent,
+    algorithms: AlgorithmRegistry,
+    models: Mapping[Role, LanguageModel],
+    *,
+    judge_calls: int,
+    seconds_a_call: float,
+) -> CostEstimate:
+    """Return what carrying out the proposal takes at most.
+
+    Args:
+        checked: the proposal.
+        agent: built from it.
+        algorithms: to ask for forecasts.
+        models: for prices; nothing is sent to them.
+        judge_calls: calls of the judge model an example.
+        seconds_a_call: how long one call takes; the estimate of minutes stands on it.
+    """
+    proposal = checked.proposal
+    dataset = proposal.dataset
+    shape = Shape(
+        n_train=len(dataset[Split.TRAIN]),
+        n_val=len(dataset[Split.VAL]),
+        n_components=len(set(agent.baseline.components) - agent.frozen),
+    )
+    runs = {"baseline": shape.n_val, "gate": 2 * len(dataset[Split.TEST]), "ablation": 2 * shape.n_val}
+    proposals: dict[str, int] = {}
+    for choice in checked.algorithms:
+        algorithm = algorithms.get(choice.name)
+        forecast = algorithm.forecast(algorithms.options(choice.name, choice.options), shape)
+        runs[choice.name] = forecast.runs
+        proposals[choice.name] = forecast.proposals
+    task = sum(runs.values())
+    reflection = sum(proposals.values())
+    limit = proposal.constraints.limits.max_lm_calls
+    judge = task * judge_calls
+    if limit is not None and task + reflection + judge > limit:
+        share = limit / (task + reflection + judge)
+        task, reflection = int(task * share), int(reflection * share)
+        judge = limit - task - reflection
+    length = prompt_tokens(agent, dataset[Split.TRAIN][0])
+    sent = {
+        Role.TASK: (round(task * length * _DEMOS_LENGTHEN), task * _ANSWER_TOKENS),
+        Role.REFLECTION: (reflection * _PROPOSAL_PROMPT_TOKENS, reflection * _PROPOSAL_ANSWER_TOKENS),
+        Role.JUDGE: (judge * length, judge * _ANSWER_TOKENS),
+    }
+    busy = (task + judge) / max(proposal.constraints.concurrency, 1) + reflection
+    return CostEstimate(
+        task_calls=task,
+        reflection_calls=reflection,
+        judge_calls=judge,
+        tokens=sum(prompt + answer for prompt, answer in sent.values()),
+        cost_usd=_cost(sent, {role: model.price for role, model in models.items()}),
+        minutes=busy * seconds_a_call / 60.0,
+        seconds_a_call=seconds_a_call,
+        by_phase={name: count + proposals.get(name, 0) + count * judge_calls for name, count in runs.items()},
+    )
+
+
+def _cost(sent: Mapping[Role, tuple[int, int]], prices: Mapping[Role, Price | None]) -> float | None:
+    total = 0.0
+    for role, (prompt, answer) in sent.items():
+        if prompt == 0 and answer == 0:
+            continue
+        price = prices.get(role)
+        if price is None:
+            return None
+        total += price.cost_usd(prompt, answer)
+    return total

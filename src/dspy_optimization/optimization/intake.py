@@ -1,0 +1,171 @@
+"""What is checked before anything is accepted, let alone spent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from dspy_optimization.agents.checking import DatasetReport, check_dataset
+from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.dataset import Dataset
+from dspy_optimization.agents.example import Split
+from dspy_optimization.agents.metric import Metric
+from dspy_optimization.agents.objective import Objective
+from dspy_optimization.errors import InvalidRequestError
+from dspy_optimization.evaluation.agent import AgentBuilder
+from dspy_optimization.evaluation.judge import ModelMetric
+from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.events import Json
+from dspy_optimization.optimization.choosing import AUTO, Choice, Situation, choose
+from dspy_optimization.optimization.held_back import check_reach
+from dspy_optimization.optimization.optimizer import AlgorithmRegistry, Stores
+from dspy_optimization.optimization.request import (
+    AlgorithmChoice,
+    Constraints,
+    Optimization,
+    OptimizationRequest,
+    Target,
+    TargetType,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What somebody wants, before it is checked."""
+
+    agent: AgentConfig
+    dataset: Dataset
+    objectives: tuple[Objective, ...]
+    metrics: tuple[Mapping[str, Json], ...] = ()
+    """Specifications of the metrics that the objectives name."""
+    algorithms: tuple[AlgorithmChoice, ...] = (AlgorithmChoice(name=AUTO),)
+    constraints: Constraints = field(default_factory=Constraints)
+    target: TargetType = TargetType.AGENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A proposal that can be carried out, and what was found on the way."""
+
+    proposal: Proposal
+    algorithms: tuple[AlgorithmChoice, ...]
+    """With `auto` settled."""
+    reason: str | None
+    """Why `auto` stands for these; None when they were named."""
+    report: DatasetReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """Checks proposals and accepts them."""
+
+    stores: Stores
+    builder: AgentBuilder
+    algorithms: AlgorithmRegistry
+    metrics: Callable[[Sequence[Mapping[str, Json]]], Mapping[str, Metric | ModelMetric]]
+    check_prices: Callable[[AgentConfig, Constraints], None]
+    """Raises `BudgetUnknownError` when a dollar cap is set and a price is not known."""
+    can_propose: Callable[[], bool]
+    """Whether the reflection model can be trusted to write instructions."""
+    now: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+
+    def check(self, proposal: Proposal) -> Checked:
+        """Return the proposal with everything settled that can be settled beforehand.
+
+        Raises:
+            InvalidRequestError: the first thing that is wrong, with what is possible.
+        """
+        agent = self.builder.build(proposal.agent)
+        metrics = self.metrics(proposal.metrics)
+        _check_objectives(proposal.objectives, metrics)
+        report = check_dataset(proposal.dataset, proposal.agent)
+        if not report.usable:
+            raise InvalidRequestError(report.sentence)
+        dataset = proposal.dataset
+        check_reach(proposal.constraints.limits, n_val=len(dataset[Split.VAL]), n_test=len(dataset[Split.TEST]))
+        self.check_prices(proposal.agent, proposal.constraints)
+        optimizable = set(agent.baseline.components) - agent.frozen
+        if not optimizable:
+            raise InvalidRequestError(
+                f"wanted: a component to optimize; found: every component of {proposal.agent.name} is frozen "
+                f"({', '.join(sorted(agent.frozen))}); possible: unfreeze one"
+            )
+        settled = self._settle(proposal, len(optimizable))
+        algorithms = settled.algorithms if settled is not None else proposal.algorithms
+        _check_distinct(algorithms)
+        for choice in algorithms:
+            self.algorithms.options(choice.name, choice.options)
+        return Checked(
+            proposal=proposal,
+            algorithms=algorithms,
+            reason=settled.reason if settled is not None else None,
+            report=report,
+        )
+
+    def accept(self, checked: Checked) -> Optimization:
+        """Keep agent, dataset and request, and return the queued optimization."""
+        proposal = checked.proposal
+        version = self.stores.agents.add(proposal.agent)
+        dataset = self.stores.datasets.add(proposal.dataset)
+        request = OptimizationRequest(
+            id=OptimizationId(self.new_id()),
+            target=Target(type=proposal.target, id=proposal.agent.name, version=version),
+            dataset=dataset,
+            objectives=proposal.objectives,
+            algorithms=checked.algorithms,
+            constraints=proposal.constraints,
+            metrics=proposal.metrics,
+            created_at=self.now(),
+        )
+        return self.stores.optimizations.add(request)
+
+    def _settle(self, proposal: Proposal, components: int) -> Choice | None:
+        names = [choice.name for choice in proposal.algorithms]
+        if AUTO not in names:
+            return None
+        if names != [AUTO]:
+            raise InvalidRequestError(
+                f"algorithms: wanted: auto alone, or names; found: {', '.join(names)}; possible: leave auto out"
+            )
+        if proposal.algorithms[0].options:
+            raise InvalidRequestError(
+                f"algorithms: auto takes no options; found: {', '.join(proposal.algorithms[0].options)}; possible: "
+                "name the algorithm they are for"
+            )
+        return choose(
+            Situation(
+                kind=proposal.agent.kind,
+                n_train=len(proposal.dataset[Split.TRAIN]),
+                n_val=len(proposal.dataset[Split.VAL]),
+                optimizable_components=components,
+                can_propose=self.can_propose(),
+                max_lm_calls=proposal.constraints.limits.max_lm_calls,
+            )
+        )
+
+
+def _check_objectives(objectives: Sequence[Objective], metrics: Mapping[str, object]) -> None:
+    if not any(not objective.guardrail for objective in objectives):
+        raise InvalidRequestError(
+            f"objectives: wanted: at least one that is no guardrail; found: {len(objectives)} guardrails; possible: "
+            "guardrail: false on the one to improve"
+        )
+    names = [objective.metric for objective in objectives]
+    for name in names:
+        if name not in metrics:
+            raise InvalidRequestError(
+                f"objectives: wanted: a metric that exists; found: {name}; possible: {', '.join(sorted(metrics))}"
+            )
+        if names.count(name) > 1:
+            raise InvalidRequestError(
+                f"objectives: wanted: each metric once; found: {name} twice; possible: one of them"
+            )
+
+
+def _check_distinct(algorithms: Sequence[AlgorithmChoice]) -> None:
+    names = [choice.name for choice in algorithms]
+    if not names or len(set(names)) < len(names):
+        raise InvalidRequestError(
+            f"algorithms: wanted: at least one, each once; found: {', '.join(names) or 'none'}; possible: auto"
+        )

@@ -1,0 +1,391 @@
+"""Carries optimizations out: takes one over, works on it, and leaves it in a state that says what happened."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.dataset import Dataset
+from dspy_optimization.agents.metric import Metric
+from dspy_optimization.agents.objective import Objectives
+from dspy_optimization.algorithms.problem import Algorithm
+from dspy_optimization.errors import (
+    CancelRequested,
+    ConflictError,
+    EngineError,
+    InfrastructureError,
+    InfrastructureFailed,
+    InvalidRequestError,
+    ModelAuthError,
+    ModelError,
+    PauseRequested,
+    RequestFailed,
+    StoreError,
+)
+from dspy_optimization.evaluation.agent import AgentBuilder, RunnableAgent
+from dspy_optimization.evaluation.budget import BudgetWarning
+from dspy_optimization.evaluation.calls import LedgerSession
+from dspy_optimization.evaluation.evaluator import Evaluator
+from dspy_optimization.evaluation.judge import ModelMetric
+from dspy_optimization.evaluation.ledger import LedgerStore, OptimizationId
+from dspy_optimization.evaluation.model import LanguageModel, Role
+from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.events import Event, EventType, Json
+from dspy_optimization.optimization.course import Course, Outcome, Portfolio, Workplace
+from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus, Wish
+from dspy_optimization.optimization.result import Artifact, OptimizationResult
+from dspy_optimization.optimization.store import (
+    AgentStore,
+    DatasetStore,
+    EventStore,
+    OptimizationStore,
+    ResultStore,
+    TrialStore,
+)
+
+_HEARTBEAT_SECONDS = 0.5
+
+
+class Models(Protocol):
+    """The language models of one optimization."""
+
+    def open(
+        self, agent: AgentConfig, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]
+    ) -> Mapping[Role, LanguageModel]:
+        """Return the model of every role; their waits end with `stop`.
+
+        Args:
+            agent: names the model of the task role when it has a preference.
+            stop: ends waiting for slots and retries.
+            fell_back: told role, wanted model, used model and reason of every fallback.
+        """
+        ...
+
+
+class AlgorithmRegistry(Protocol):
+    """The algorithms there are."""
+
+    def get(self, name: str) -> Algorithm:
+        """Return an algorithm. Raises `NotFoundError` with the list of what exists."""
+        ...
+
+    def options(self, name: str, given: Mapping[str, Json]) -> object:
+        """Return the algorithm's options. Raises `InvalidRequestError` for an unknown or ill-typed one."""
+        ...
+
+
+class Tracker(Protocol):
+    """Tells another system of what happened."""
+
+    def completed(self, optimization: Optimization, result: OptimizationResult, agent: AgentConfig) -> str | None:
+        """Record a result; return the id it has there, None when nothing is tracked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What is kept, of one tenant."""
+
+    optimizations: OptimizationStore
+    trials: TrialStore
+    results: ResultStore
+    events: EventStore
+    agents: AgentStore
+    datasets: DatasetStore
+    ledger: LedgerStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimizer:
+    """Runs optimizations that were accepted before. Thread-safe: one optimization a call."""
+
+    stores: Stores
+    builder: AgentBuilder
+    models: Models
+    algorithms: AlgorithmRegistry
+    metrics: Callable[[OptimizationRequest], Mapping[str, Metric | ModelMetric]]
+    tracker: Tracker
+    alpha: float
+    """Two-sided level of every claim, in (0, 1)."""
+    now: Callable[[], datetime]
+    seconds: Callable[[], float] = time.monotonic
+
+    def run(self, optimization_id: OptimizationId, stop: StopSignal) -> Optimization:
+        """Work on it until it ends or pauses, and return where it stands then.
+
+        Resuming is running again: what the ledger knows is not paid again. A failure is written into the
+        optimization and not raised.
+
+        Args:
+            optimization_id: queued, paused, failed, or running in a process that died.
+            stop: ended from outside with `PauseRequested` or `CancelRequested`.
+        Raises:
+            ConflictError: it has ended, or another living process works on it.
+            StoreError: the database is away, so nothing can be written.
+        """
+        with self.stores.optimizations.owning(optimization_id):
+            before = self.stores.optimizations.get(optimization_id)
+            resumed = before.status is not OptimizationStatus.QUEUED
+            kind = EventType.OPTIMIZATION_RESUMED if resumed else EventType.OPTIMIZATION_STARTED
+            begun = self.stores.optimizations.update(
+                optimization_id,
+                lambda now: replace(now, status=OptimizationStatus.RUNNING, error=None, wish=None),
+                [self._event(optimization_id, kind, _described(before.request))],
+            )
+            clock = _WorkClock(begun.elapsed_seconds, self.seconds)
+            try:
+                return self._work(begun, stop, clock)
+            except InvalidRequestError as error:
+                return self._failed(optimization_id, error, clock)
+            except InfrastructureError as error:
+                return self._failed(optimization_id, error, clock)
+
+    def _work(self, begun: Optimization, stop: StopSignal, clock: "_WorkClock") -> Optimization:
+        request = begun.request
+        with self._watching(request.id, stop, clock):
+            try:
+                return self._carry_out(request, stop, clock)
+            except PauseRequested:
+                return self._ended(request.id, OptimizationStatus.PAUSED, EventType.OPTIMIZATION_PAUSED, clock)
+            except CancelRequested:
+                return self._ended(request.id, OptimizationStatus.CANCELLED, EventType.OPTIMIZATION_CANCELLED, clock)
+            except (InfrastructureFailed, RequestFailed) as failed:
+                return self._failed(request.id, failed.error, clock)
+
+    def _carry_out(self, request: OptimizationRequest, stop: StopSignal, clock: "_WorkClock") -> Optimization:
+        config = self.stores.agents.get(request.target.version)
+        dataset = self.stores.datasets.get(request.dataset)
+        agent = self.builder.build(config)
+        metrics = self.metrics(request)
+        models = self.models.open(config, stop, self._fallback_teller(request.id))
+        try:
+            with (
+                LedgerSession.open(
+                    self.stores.ledger,
+                    request.id,
+                    models=models,
+                    limits=request.constraints.limits,
+                    now=self.now,
+                    elapsed_seconds=clock.elapsed_seconds(),
+                    seconds=self.seconds,
+                    warn=self._warning_teller(request.id),
+                ) as session,
+                Evaluator(
+                    agent,
+                    list(metrics.values()),
+                    Objectives(items=request.objectives),
+                    concurrency=request.constraints.concurrency,
+                ) as evaluator,
+            ):
+                place = self._workplace(request, dataset, agent, metrics, evaluator, session, stop, clock)
+                outcome = Course(place).carry_out()
+                session.flush()
+                return self._complete(request, config, outcome, session, clock)
+        finally:
+            for model in {id(model): model for model in models.values()}.values():
+                model.close()
+
+    def _complete(
+        self,
+        request: OptimizationRequest,
+        config: AgentConfig,
+        outcome: Outcome,
+        session: LedgerSession,
+        clock: "_WorkClock",
+    ) -> Optimization:
+        optimized = config.with_candidate(outcome.chosen)
+        version = self.stores.agents.add(optimized, parent=request.target.version)
+        result = OptimizationResult(
+            optimization_id=request.id,
+            baseline=outcome.baseline,
+            optimized=outcome.chosen,
+            validated=outcome.validated,
+            algorithm_used=outcome.algorithm,
+            key_improvements=outcome.improvements,
+            iterations=outcome.iterations,
+            trials=outcome.trials,
+            bill=session.bill(),
+            artifact=Artifact(agent_version=version, checksum=version),
+            ended_because=outcome.ended_because,
+            parameters={choice.name: dict(choice.options) for choice in request.algorithms},
+            completed_at=self.now(),
+        )
+        run_id = self.tracker.completed(self.stores.optimizations.get(request.id), result, optimized)
+        result = replace(result, artifact=replace(result.artifact, mlflow_run_id=run_id))
+        cancelled = outcome.ended_because == "cancelled"
+        status = OptimizationStatus.CANCELLED if cancelled else OptimizationStatus.COMPLETED
+        kind = EventType.OPTIMIZATION_CANCELLED if cancelled else EventType.OPTIMIZATION_COMPLETED
+        self.stores.optimizations.update(
+            request.id, lambda now: replace(now, elapsed_seconds=clock.elapsed_seconds(), progress=1.0)
+        )
+        self.stores.results.save(result, status, [self._event(request.id, kind, _told(result))])
+        return self.stores.optimizations.get(request.id)
+
+    def _workplace(
+        self,
+        request: OptimizationRequest,
+        dataset: Dataset,
+        agent: RunnableAgent,
+        metrics: Mapping[str, Metric | ModelMetric],
+        evaluator: Evaluator,
+        session: LedgerSession,
+        stop: StopSignal,
+        clock: "_WorkClock",
+    ) -> Workplace:
+        names = [choice.name for choice in request.algorithms]
+        return Workplace(
+            request=request,
+            dataset=dataset,
+            agent=agent,
+            objectives=Objectives(items=request.objectives),
+            metrics=metrics,
+            evaluator=evaluator,
+            session=session,
+            portfolio=Portfolio(
+                choices=request.algorithms,
+                algorithms={name: self.algorithms.get(name) for name in names},
+                options={
+                    choice.name: self.algorithms.options(choice.name, choice.options) for choice in request.algorithms
+                },
+            ),
+            stop=stop,
+            trials=self.stores.trials,
+            results=self.stores.results,
+            alpha=self.alpha,
+            elapsed_seconds=clock.elapsed_seconds,
+            now=self.now,
+            emit=self.stores.events.emit,
+            advance=lambda progress: self._advance(request.id, progress, clock),
+        )
+
+    def _advance(self, optimization_id: OptimizationId, progress: float, clock: "_WorkClock") -> None:
+        self.stores.optimizations.update(
+            optimization_id,
+            lambda now: replace(now, progress=max(now.progress, progress), elapsed_seconds=clock.elapsed_seconds()),
+        )
+
+    @contextmanager
+    def _watching(self, optimization_id: OptimizationId, stop: StopSignal, clock: "_WorkClock") -> Iterator[None]:
+        """Obey wishes and keep the time worked, from a thread of its own, until the work ends."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_HEARTBEAT_SECONDS):
+                try:
+                    seen = self.stores.optimizations.update(
+                        optimization_id, lambda now: replace(now, elapsed_seconds=clock.elapsed_seconds())
+                    )
+                except StoreError:
+                    continue  # the database is away; the ledger, which cannot go on without it, decides
+                except ConflictError:
+                    return
+                if seen.wish is Wish.PAUSE:
+                    stop.stop(PauseRequested("a person asked for a pause"))
+                elif seen.wish is Wish.CANCEL:
+                    stop.stop(CancelRequested("a person asked for the end"))
+
+        watcher = threading.Thread(target=watch, name=f"watch-{optimization_id}", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _ended(
+        self, optimization_id: OptimizationId, status: OptimizationStatus, kind: EventType, clock: "_WorkClock"
+    ) -> Optimization:
+        return self.stores.optimizations.update(
+            optimization_id,
+            lambda now: replace(now, status=status, wish=None, elapsed_seconds=clock.elapsed_seconds()),
+            [self._event(optimization_id, kind, {})],
+        )
+
+    def _failed(self, optimization_id: OptimizationId, error: EngineError, clock: "_WorkClock") -> Optimization:
+        """Pause for what may pass by itself, fail for what a person has to mend; both can be resumed."""
+        passing = isinstance(error, (ModelError, StoreError)) and not isinstance(error, ModelAuthError)
+        status = OptimizationStatus.PAUSED if passing else OptimizationStatus.FAILED
+        kind = EventType.OPTIMIZATION_PAUSED if passing else EventType.OPTIMIZATION_FAILED
+        return self.stores.optimizations.update(
+            optimization_id,
+            lambda now: replace(
+                now, status=status, error=str(error), wish=None, elapsed_seconds=clock.elapsed_seconds()
+            ),
+            [self._event(optimization_id, kind, {"error": str(error)})],
+        )
+
+    def _event(self, optimization_id: OptimizationId, kind: EventType, data: Mapping[str, Json]) -> Event:
+        return Event(type=kind, optimization_id=optimization_id, at=self.now(), data=data)
+
+    def _warning_teller(self, optimization_id: OptimizationId) -> Callable[[BudgetWarning], None]:
+        def tell(warning: BudgetWarning) -> None:
+            self.stores.events.emit(
+                Event(
+                    type=EventType.BUDGET_WARNING,
+                    optimization_id=optimization_id,
+                    at=self.now(),
+                    data={
+                        "cap": warning.cap,
+                        "limit": warning.limit,
+                        "used": warning.used,
+                        "share": warning.share,
+                    },
+                    key=f"budget/{warning.cap}/{warning.share}",
+                )
+            )
+
+        return tell
+
+    def _fallback_teller(self, optimization_id: OptimizationId) -> Callable[[Role, str, str, str], None]:
+        def tell(role: Role, wanted: str, used: str, reason: str) -> None:
+            self.stores.events.emit(
+                Event(
+                    type=EventType.MODEL_FALLBACK,
+                    optimization_id=optimization_id,
+                    at=self.now(),
+                    data={"role": role.value, "wanted": wanted, "used": used, "reason": reason},
+                    key=f"fallback/{role.value}/{used}",
+                )
+            )
+
+        return tell
+
+
+class _WorkClock:
+    """Time worked on one optimization, over all resumes."""
+
+    def __init__(self, before: float, seconds: Callable[[], float]) -> None:
+        self._before = before
+        self._seconds = seconds
+        self._began = seconds()
+
+    def elapsed_seconds(self) -> float:
+        return self._before + self._seconds() - self._began
+
+
+def _described(request: OptimizationRequest) -> dict[str, Json]:
+    return {
+        "target": request.target.id,
+        "algorithms": [choice.name for choice in request.algorithms],
+        "objectives": [objective.metric for objective in request.objectives],
+        "seed": request.constraints.seed,
+    }
+
+
+def _told(result: OptimizationResult) -> dict[str, Json]:
+    """Return the fields of the `optimization.completed` event."""
+    validated = result.validated
+    primary = validated.objectives[validated.primary] if validated is not None else None
+    return {
+        "improvement_percentage": primary.improvement_percentage if primary is not None else None,
+        "algorithm_used": result.algorithm_used,
+        "statistical_significance": primary.p_value if primary is not None else None,
+        "verdict": validated.verdict.value if validated is not None else None,
+        "ended_because": result.ended_because,
+        "lm_calls": result.bill.total.calls,
+        "cost_usd": result.bill.total.cost_usd,
+    }

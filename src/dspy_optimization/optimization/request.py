@@ -1,0 +1,120 @@
+"""What somebody wants optimized."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from dspy_optimization.agents.candidate import Fingerprint
+from dspy_optimization.agents.dataset import DatasetVersion
+from dspy_optimization.agents.objective import Objective
+from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.evaluation.limits import Limits
+from dspy_optimization.events import Json
+
+
+class TargetType(StrEnum):
+    """What kind of thing is optimized."""
+
+    AGENT = "agent"
+    WORKFLOW = "workflow"
+    COMPONENT = "component"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which agent, and which part of it."""
+
+    type: TargetType = TargetType.AGENT
+    id: str
+    """The agent's name; for a component `<agent>/<component>`."""
+    version: Fingerprint
+    """The agent version that is the baseline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """Within which bounds."""
+
+    limits: Limits = field(default_factory=Limits)
+    min_improvement_threshold: float = 0.0
+    """The smallest gain in the primary objective that matters, in its unit."""
+    seed: int = 0
+    concurrency: int = 8
+    """Examples in flight at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmChoice:
+    """One algorithm of the portfolio with its options as given."""
+
+    name: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+
+class OptimizationStatus(StrEnum):
+    """Where an optimization stands; `ALLOWED` says what may follow."""
+
+    QUEUED = "queued"  # accepted, not begun
+    RUNNING = "running"  # a process works on it
+    PAUSED = "paused"  # stopped on request or by a failure that may pass; can be resumed
+    COMPLETED = "completed"  # ended with a verdict
+    FAILED = "failed"  # ended with an error; can be resumed once that is mended
+    CANCELLED = "cancelled"  # ended on request, with the best so far
+
+
+ALLOWED: Mapping[OptimizationStatus, frozenset[OptimizationStatus]] = {
+    OptimizationStatus.QUEUED: frozenset({OptimizationStatus.RUNNING, OptimizationStatus.CANCELLED}),
+    OptimizationStatus.RUNNING: frozenset(
+        {
+            OptimizationStatus.RUNNING,  # taken over after its process died
+            OptimizationStatus.PAUSED,
+            OptimizationStatus.COMPLETED,
+            OptimizationStatus.FAILED,
+            OptimizationStatus.CANCELLED,
+        }
+    ),
+    OptimizationStatus.PAUSED: frozenset({OptimizationStatus.RUNNING, OptimizationStatus.CANCELLED}),
+    OptimizationStatus.FAILED: frozenset({OptimizationStatus.RUNNING}),
+    OptimizationStatus.COMPLETED: frozenset(),
+    OptimizationStatus.CANCELLED: frozenset(),
+}
+
+
+class Wish(StrEnum):
+    """What a person asked a running optimization to do."""
+
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizationRequest:
+    """One request; carried out by `optimization.optimizer`."""
+
+    id: OptimizationId
+    target: Target
+    dataset: DatasetVersion
+    objectives: tuple[Objective, ...]
+    algorithms: tuple[AlgorithmChoice, ...]
+    """("auto",) is settled before anything runs; the reason is in the event."""
+    constraints: Constraints
+    metrics: tuple[Mapping[str, Json], ...] = ()
+    """Metric specifications as `agents.metrics` reads them; the objectives name them."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimization:
+    """A request and where it stands."""
+
+    request: OptimizationRequest
+    status: OptimizationStatus
+    progress: float = 0.0
+    """0 to 1, never falls."""
+    elapsed_seconds: float = 0.0
+    """Time worked on it, over all resumes."""
+    error: str | None = None
+    """What failed, why, what to do."""
+    wish: Wish | None = None
+    updated_at: datetime

@@ -1,0 +1,126 @@
+"""One turn of one algorithm: it searches, and every candidate it names gets a complete trial on val."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dspy_optimization.agents.example import Split
+from dspy_optimization.algorithms.problem import Algorithm, Problem
+from dspy_optimization.errors import StopSearch, TurnOver
+from dspy_optimization.evaluation.agent import Calls
+from dspy_optimization.evaluation.model import ModelRequest, ModelResponse, Role
+from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.events import Event, EventType, Json
+from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport
+from dspy_optimization.optimization.search import Search, SearchContext
+
+
+class TurnCalls(Calls):
+    """Calls of one turn: checks what may still be spent, then asks. Counts distinct questions.
+
+    Distinct questions, not payments, use up the allowance of a turn: a resumed search asks the same questions
+    and pays for none of them, and must end at the same one.
+    """
+
+    def __init__(self, calls: Calls, stop: StopSignal, check: Callable[[], None]) -> None:
+        self._calls = calls
+        self._stop = stop
+        self._check = check
+
+    def call(self, role: Role, request: ModelRequest) -> ModelResponse:
+        """Return the answer; ends the search when its share of the budget is used up."""
+        try:
+            self._check()
+        except StopSearch as reason:
+            self._stop.stop(reason)
+            raise
+        return self._calls.call(role, request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmFailure:
+    """What an algorithm raised that was no reason to stop."""
+
+    algorithm: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnTaker:
+    """Carries out turns."""
+
+    context: SearchContext
+    stop: StopSignal
+    """Of all searches together."""
+    open_calls: Callable[[Turn, StopSignal], "OpenCalls"]
+    check: Callable[[], None]
+    """Raises `BudgetSpent` when all searches together have used up their caps."""
+    failed: Callable[[AlgorithmFailure], None]
+
+    def take(self, turn: Turn, algorithm: Algorithm, problem: Problem) -> TurnReport:
+        """Let the algorithm search, complete what it submitted, and say what it came to."""
+        stop = StopSignal(self.stop)
+        calls = self.open_calls(turn, stop)
+        search = Search(self.context, algorithm.name, TurnCalls(calls.calls, stop, self.check), stop)
+        self._tell(EventType.ALGORITHM_STARTED, turn, {"allowance_calls": turn.allowance_calls, "reason": turn.reason})
+        failure = self._search(algorithm, problem, search, stop)
+        outcome = TurnOutcome.OUT_OF_CALLS if isinstance(stop.reason, TurnOver) else TurnOutcome.FINISHED
+        self._complete(search, problem, calls)
+        best = self.context.scoreboard.best(algorithm.name)
+        score = self.context.scoreboard.score(best) if best is not None else None
+        self._tell(
+            EventType.ALGORITHM_ENDED,
+            turn,
+            {
+                "outcome": "failed" if failure is not None else outcome.value,
+                "best_score": score,
+                "iterations": search.iterations,
+                "error": failure,
+            },
+        )
+        return TurnReport(outcome=outcome, asked_calls=calls.asked(), iterations=search.iterations, best_score=score)
+
+    def _search(self, algorithm: Algorithm, problem: Problem, search: Search, stop: StopSignal) -> str | None:
+        """Search; return what broke the algorithm, None when nothing did. Only `TurnOver` does not pass."""
+        try:
+            algorithm.search(problem, search)
+        except TurnOver:
+            return None
+        except Exception as error:
+            if stop.reason is None:
+                failure = f"{type(error).__name__}: {error}"
+                self.failed(AlgorithmFailure(algorithm=algorithm.name, error=failure))
+                return failure
+        if stop.reason is not None and not isinstance(stop.reason, TurnOver):
+            raise stop.reason
+        return None
+
+    def _complete(self, search: Search, problem: Problem, calls: "OpenCalls") -> None:
+        """Measure submitted candidates on what is missing of val, on the budget of all searches."""
+        finisher = Search(self.context, search.algorithm, TurnCalls(calls.unbounded, self.stop, self.check), self.stop)
+        for candidate in search.submitted:
+            if self.context.scoreboard.on_val(candidate) is None:
+                results = finisher.evaluate(candidate, problem.val)
+                finisher.record(candidate, Split.VAL, results, search.iterations)
+
+    def _tell(self, event: EventType, turn: Turn, data: dict[str, Json]) -> None:
+        self.context.emit(
+            Event(
+                type=event,
+                optimization_id=self.context.optimization_id,
+                at=self.context.now(),
+                data={"algorithm": turn.choice.name, "turn": turn.number, **data},
+                key=f"{event.value}/{turn.choice.name}/{turn.number}",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCalls:
+    """Where the calls of a turn go."""
+
+    calls: Calls
+    """Within the allowance of the turn."""
+    unbounded: Calls
+    """Within the budget alone: what was found has to be measured even when the turn is over."""
+    asked: Callable[[], int]
+    """Distinct calls asked for in the turn."""

@@ -1,0 +1,89 @@
+"""What a search leaves over for the proof."""
+
+import pytest
+
+from dspy_optimization.agents.example import ExampleId, Usage
+from dspy_optimization.errors import BudgetSpent, InvalidRequestError
+from dspy_optimization.evaluation.ledger import Spend
+from dspy_optimization.evaluation.limits import Limits
+from dspy_optimization.evaluation.trial import ExampleResult
+from dspy_optimization.optimization.held_back import (
+    PerExample,
+    check_reach,
+    check_spend,
+    measured_per_example,
+    search_limits,
+)
+
+EACH = PerExample(calls=2.0, tokens=100.0, cost_usd=0.01, seconds=0.5)
+
+
+def _result(calls: int, tokens: int, cost: float) -> ExampleResult:
+    usage = Usage(lm_calls=calls, prompt_tokens=tokens - 1, completion_tokens=1, cost_usd=cost)
+    return ExampleResult(example_id=ExampleId("x"), scores={}, outputs={}, usage=usage)
+
+
+def test_the_baseline_tells_what_an_example_takes() -> None:
+    """Means over examples; a judge call costs as much as a task call."""
+    results = [_result(1, 50, 0.01), _result(3, 150, 0.03)]
+
+    each = measured_per_example(results, judge_calls=1, seconds=8.0)
+
+    assert PerExample(calls=3.0, tokens=150.0, cost_usd=pytest.approx(0.03), seconds=4.0) == each
+
+
+def test_an_agent_that_asks_nothing_costs_nothing() -> None:
+    """No division by zero calls."""
+    each = measured_per_example([_result(0, 1, 0.0)], judge_calls=0, seconds=1.0)
+
+    assert 0.0 == each.calls
+
+
+def test_enough_is_held_back_for_gate_and_ablation() -> None:
+    """2 x 40 test and 2 x 10 val examples, two calls each and a quarter more: 250 calls."""
+    limits = Limits(max_lm_calls=1000, max_tokens=100_000, max_cost_usd=10.0, max_seconds=100.0)
+
+    left = search_limits(limits, EACH, n_test=40, n_val=10)
+
+    assert Limits(max_lm_calls=750, max_tokens=50_000, max_cost_usd=5.0, max_seconds=37.5) == left
+
+
+def test_no_cap_holds_nothing_back() -> None:
+    """What is not bounded stays unbounded."""
+    assert Limits() == search_limits(Limits(), EACH, n_test=40, n_val=10)
+
+
+@pytest.mark.parametrize(
+    ("limits", "spend", "seconds", "cap"),
+    [
+        (Limits(max_lm_calls=10), Spend(calls=10), 0.0, "max_lm_calls"),
+        (Limits(max_tokens=10), Spend(prompt_tokens=6, completion_tokens=4), 0.0, "max_tokens"),
+        (Limits(max_cost_usd=1.0), Spend(cost_usd=1.5), 0.0, "max_cost_usd"),
+        (Limits(max_seconds=60.0), Spend(), 60.0, "max_seconds"),
+    ],
+)
+def test_a_reached_cap_ends_the_search(limits: Limits, spend: Spend, seconds: float, cap: str) -> None:
+    """The stop names the cap."""
+    with pytest.raises(BudgetSpent) as stopped:
+        check_spend(limits, spend, seconds)
+
+    assert cap == stopped.value.cap
+
+
+def test_below_every_cap_the_search_goes_on() -> None:
+    """One less of each is still allowed."""
+    limits = Limits(max_lm_calls=10, max_tokens=10, max_cost_usd=1.0, max_seconds=60.0)
+
+    check_spend(limits, Spend(calls=9, prompt_tokens=9, cost_usd=0.99), 59.9)
+
+
+def test_a_cap_that_never_reaches_the_gate_is_refused_beforehand() -> None:
+    """The message names the smallest cap that does."""
+    with pytest.raises(InvalidRequestError, match=r"wanted at least 100 .* found: 99"):
+        check_reach(Limits(max_lm_calls=99), n_val=10, n_test=40)
+
+
+def test_the_smallest_cap_is_taken() -> None:
+    """Exactly enough is enough, and no cap is enough."""
+    check_reach(Limits(max_lm_calls=100), n_val=10, n_test=40)
+    check_reach(Limits(), n_val=10, n_test=40)
