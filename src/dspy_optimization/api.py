@@ -10,13 +10,12 @@ from dspy_optimization.adapters.dspy.programs import Parts
 from dspy_optimization.adapters.dspy.runnable import DspyAgents
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, SplitShares
+from dspy_optimization.agents.dataset_loading import load_dataset
 from dspy_optimization.agents.loading import load_agent_file
 from dspy_optimization.agents.objective import Objective
-from dspy_optimization.agents.reading import Reading, RecordFields, fields_of, read_file, reading_from_records
-from dspy_optimization.agents.splitting import build_dataset
 from dspy_optimization.bootstrap import LIVE_METRIC, LiveCode, open_engine
 from dspy_optimization.engine import Engine
-from dspy_optimization.errors import EngineError, InvalidRequestError, NotFoundError
+from dspy_optimization.errors import EngineError, InvalidRequestError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.stop import StopSignal
@@ -68,14 +67,16 @@ def optimize(
     concurrency: int = 8,
     shares: SplitShares | None = None,
     settings: Settings | None = None,
+    track: bool = True,
     resume: OptimizationId | None = None,
 ) -> Optimized:
     """Return the best agent found, and what may be said of it on examples nobody optimized on.
 
     Args:
         agent: a `dspy.Module`, an `AgentConfig`, or the path of an agent file.
-        examples: mappings, `dspy.Example`s with inputs, or the path of a JSONL or CSV file. They are split into
-            train, val and a sealed test split, near duplicates kept together.
+        examples: mappings, `dspy.Example`s with inputs, the path of a JSONL or CSV file, or a task such as
+            `reasoning_gym:leg_counting?size=200`. They are split into train, val and a sealed test split, near
+            duplicates kept together.
         metric: a metric by name or specification, or a function (example, prediction[, trace]) → number in [0, 1].
         algorithms: "auto", a name, or name → options.
         limits: caps over everything; None: none.
@@ -84,6 +85,7 @@ def optimize(
         concurrency: examples in flight at once.
         shares: of the splits; None: 30 % train, 30 % val, 40 % test.
         settings: None: from the environment.
+        track: whether an MLflow run is written.
         resume: an optimization of the same agent, examples and metric that was interrupted.
     Raises:
         InvalidRequestError: something about the request is wrong; says what is possible.
@@ -94,7 +96,7 @@ def optimize(
     config, programs = _agent(agent, settings)
     name, specification, functions = _metric(metric)
     live = LiveCode(programs=programs, metrics=functions)
-    with open_engine(settings, live=live) as engine:
+    with open_engine(settings, live=live, track=track) as engine:
         if resume is None:
             proposal = Proposal(
                 agent=config,
@@ -151,17 +153,8 @@ def _metric(
 def _dataset(
     agent: AgentConfig, examples: Iterable[object] | str | Path, seed: int, shares: SplitShares | None
 ) -> Dataset:
-    fields = fields_of(agent)
-    if isinstance(examples, str | Path):
-        path = Path(examples)
-        if not path.exists():
-            raise NotFoundError(f"examples: wanted: a file; found: nothing at {path}; possible: a JSONL or CSV file")
-        return build_dataset(path.stem, read_file(path, fields), seed=seed, shares=shares)
-    return build_dataset(agent.name, _reading(examples, fields), seed=seed, shares=shares)
-
-
-def _reading(examples: Iterable[object], fields: RecordFields) -> Reading:
-    return reading_from_records(records(examples), fields, where="example")
+    source = str(examples) if isinstance(examples, str | Path) else list(records(examples))
+    return load_dataset(source, agent, name=None if isinstance(source, str) else agent.name, seed=seed, shares=shares)
 
 
 def _algorithms(algorithms: str | Mapping[str, Mapping[str, Json]]) -> tuple[AlgorithmChoice, ...]:

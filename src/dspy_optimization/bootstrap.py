@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
+from dspy_optimization.adapters.dspy.artifact import program_state
 from dspy_optimization.adapters.dspy.programs import Parts
 from dspy_optimization.adapters.dspy.runnable import DspyAgents, Surroundings
+from dspy_optimization.adapters.mlflow_tracking import MlflowTracker, TrackingPlace
 from dspy_optimization.adapters.models import EMBEDDED, Models, ModelSpec, price_of
 from dspy_optimization.adapters.postgres import (
     Database,
@@ -23,6 +25,7 @@ from dspy_optimization.adapters.postgres import (
     PostgresTrials,
 )
 from dspy_optimization.agents.allow_list import AllowList
+from dspy_optimization.agents.candidate import Candidate
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.metric import Metric
 from dspy_optimization.agents.metric_functions import FunctionMetric
@@ -79,7 +82,7 @@ class LentModels:
 
 @contextmanager
 def open_engine(
-    settings: Settings, *, live: LiveCode | None = None, tenant: TenantId = LOCAL_TENANT
+    settings: Settings, *, live: LiveCode | None = None, tenant: TenantId = LOCAL_TENANT, track: bool = True
 ) -> Iterator[Engine]:
     """Open everything, yield the engine, close everything.
 
@@ -87,6 +90,7 @@ def open_engine(
         settings: read by `read_settings`.
         live: objects of this process that agents and metrics may name.
         tenant: whose data it sees.
+        track: False: no MLflow run is written; `Optimizer.track` makes up for it from an engine that does.
     Raises:
         InvalidRequestError: a setting cannot be used.
         StoreError: the database does not start or does not answer.
@@ -123,6 +127,7 @@ def open_engine(
                 metrics=metrics,
                 check_prices=lambda agent, constraints: _check_prices(settings, agent, constraints),
                 can_propose=lambda: settings.models[Role.REFLECTION].model != EMBEDDED,
+                alpha=settings.significance_threshold,
                 now=_now,
                 new_id=new_id,
             ),
@@ -132,7 +137,7 @@ def open_engine(
                 models=lent,
                 algorithms=algorithms,
                 metrics=lambda request: metrics(request.metrics),
-                tracker=_Untracked(),
+                tracker=_tracker(settings, url, stores, builder, tenant) if track else _Untracked(),
                 alpha=settings.significance_threshold,
                 now=_now,
             ),
@@ -203,8 +208,30 @@ def _check_prices(settings: Settings, agent: AgentConfig, constraints: Constrain
 
 
 class _Untracked:
-    """No tracking."""
+    """Tells nobody."""
 
-    def completed(self, optimization: Optimization, result: OptimizationResult, agent: AgentConfig) -> str | None:
+    def completed(self, _optimization: Optimization, _result: OptimizationResult, _agent: AgentConfig) -> str | None:
         """Track nothing."""
         return None
+
+    def ended(self, _optimization: Optimization) -> str | None:
+        """Track nothing."""
+        return None
+
+
+def _tracker(settings: Settings, url: str, stores: Stores, builder: DspyAgents, tenant: TenantId) -> MlflowTracker:
+    def state(agent: AgentConfig, candidate: Candidate) -> Mapping[str, Json]:
+        return program_state(builder.build(agent).module(candidate).program)
+
+    return MlflowTracker(
+        place=TrackingPlace(
+            database_url=url,
+            artifacts=settings.data_directory / "mlflow",
+            tracking_uri=settings.mlflow_tracking_uri,
+        ),
+        stores=stores,
+        tenant=tenant,
+        now=_now,
+        program_state=state,
+        models={role: spec.model for role, spec in settings.models.items()},
+    )

@@ -12,7 +12,8 @@ Every message says what was wanted, what was found and what is possible.
     │   │   ├── ModelBusyError     the server has too much to do: slow down and try again
     │   │   ├── ModelAuthError     the key is missing, wrong or out of credit: retrying cannot help
     │   │   └── ModelRequestError  the model refuses this very request: retrying cannot help
-    │   └── StoreError             the database cannot be reached or refuses
+    │   ├── StoreError             the database cannot be reached or refuses
+    │   └── TrackingError          MLflow did not take a result; the result itself is safe
     ├── ProgramError               the agent itself failed on one example: a score with a reason
     └── AlgorithmError             an algorithm could not go on; what it recorded stays
 
@@ -83,6 +84,10 @@ class ModelRequestError(ModelError):
 
 class StoreError(InfrastructureError):
     """Bring the database back, then resume."""
+
+
+class TrackingError(InfrastructureError):
+    """Bring the tracking server back, then track again: the optimization itself is kept and complete."""
 
 
 class ProgramError(EngineError):

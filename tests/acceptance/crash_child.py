@@ -9,6 +9,6 @@ from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.settings import read_settings
 
 if __name__ == "__main__":
-    with open_engine(read_settings()) as engine:
+    with open_engine(read_settings(), track=False) as engine:
         ended = engine.optimizer.run(OptimizationId(UUID(sys.argv[1])), StopSignal())
         sys.stdout.write(f"{ended.status.value} {ended.error or ''}\n")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,15 +76,19 @@ class Trap:
     at: int | None = None
     process: "subprocess.Popen[str] | None" = None
     calls: int = 0
+    weather: Callable[[int, Received], Reply | None] = field(default=lambda _number, _received: None)
+    """Gives the reply to the n-th call instead of a good one."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, received: Received) -> Reply:
         with self.lock:
             self.calls += 1
+            number = self.calls
             if self.at is not None and self.calls >= self.at and self.process is not None:
                 self.at = None
                 os.kill(self.process.pid, signal.SIGKILL)
-        return spell(received).after(0.004)
+        bad = self.weather(number, received)
+        return spell(received).after(0.004) if bad is None else bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +99,16 @@ class World:
     server: ModelServer
     trap: Trap
     folder: Path
+    attempts: int = 3
+    timeout_seconds: float = 20.0
 
     def settings(self) -> Settings:
-        spec = ModelSpec(model="fake", base_url=self.server.base_url, max_attempts=3)
+        spec = ModelSpec(
+            model="fake",
+            base_url=self.server.base_url,
+            max_attempts=self.attempts,
+            timeout_seconds=self.timeout_seconds,
+        )
         return Settings(
             database_url=self.url,
             data_directory=self.folder,
@@ -111,7 +122,7 @@ class World:
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
-        with open_engine(self.settings()) as engine:
+        with open_engine(self.settings(), track=False) as engine:
             yield engine
 
     def accept(self, algorithm: str, limits: Limits | None = None) -> OptimizationId:
@@ -173,4 +184,17 @@ def words(n: int = 90) -> Dataset:
         reading_from_records(records, fields_of(AGENT)),
         shares=SplitShares(train=0.25, val=0.25, test=0.5),
         group_near_duplicates=False,
+    )
+
+
+def evidence(result: OptimizationResult) -> object:
+    """Return what must not depend on how often the process died."""
+    assert result.validated is not None
+    return (
+        result.optimized.fingerprint,
+        result.algorithm_used,
+        result.validated.verdict,
+        {name: (one.difference, one.p_value) for name, one in result.validated.objectives.items()},
+        [(one.component, one.part, one.worth) for one in result.key_improvements],
+        result.trials,
     )

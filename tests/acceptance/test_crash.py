@@ -1,55 +1,13 @@
 """kill -9 at any moment: nothing is lost, nothing is paid twice beyond what was in flight, the result is the same."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from uuid import uuid4
+from collections.abc import Callable
 
-import psycopg
 import pytest
-from crash_world import ALGORITHMS, CONCURRENCY, Trap, World
+from crash_world import ALGORITHMS, CONCURRENCY, World, evidence
 
-from dspy_optimization.adapters.postgres import EmbeddedPostgres
 from dspy_optimization.evaluation.stop import StopSignal
-from dspy_optimization.optimization.result import OptimizationResult
-from dspy_optimization.testing.model_server import ModelServer
 
 pytestmark = pytest.mark.crash
-
-
-@pytest.fixture
-def world_of(postgres: EmbeddedPostgres, template: str, tmp_path: Path) -> Iterator[Callable[[str], World]]:
-    """Make worlds, each with a database of its own."""
-    worlds: dict[str, World] = {}
-
-    def build(name: str) -> World:
-        database = f"{name}_{uuid4().hex}"
-        with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
-        trap = Trap()
-        folder = tmp_path / name
-        folder.mkdir()
-        world = World(url=postgres.url_of(database), server=ModelServer(trap), trap=trap, folder=folder)
-        worlds[database] = world
-        return world
-
-    yield build
-    for database, world in worlds.items():
-        world.server.close()
-        with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {database} WITH (FORCE)")
-
-
-def _evidence(result: OptimizationResult) -> object:
-    """Return what must not depend on how often the process died."""
-    assert result.validated is not None
-    return (
-        result.optimized.fingerprint,
-        result.algorithm_used,
-        result.validated.verdict,
-        {name: (one.difference, one.p_value) for name, one in result.validated.objectives.items()},
-        [(one.component, one.part, one.worth) for one in result.key_improvements],
-        result.trials,
-    )
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -72,7 +30,7 @@ def test_killed_in_every_phase_it_ends_as_if_nothing_had_happened(
 
     found = crashing.result(crashed_id)
     assert (0, "completed \n") == (code, said)
-    assert _evidence(wanted) == _evidence(found)
+    assert evidence(wanted) == evidence(found)
     bill = found.bill.total
     assert wanted.bill.total.calls == total
     assert wanted.bill.total.calls == bill.calls - bill.lost_calls

@@ -136,8 +136,9 @@ def _what_is_wrong(name: str, made: object) -> str | None:
     ]
     if needed:
         return f"wanted: options that all have a default; found none for {_listed(needed)}"
-    if not callable(getattr(made, "search", None)):
-        return "wanted: a method search(problem, run); found: none"
+    for method, arguments in (("search", "problem, run"), ("forecast", "options, shape")):
+        if not callable(getattr(made, method, None)):
+            return f"wanted: a method {method}({arguments}); found: none"
     return None
 
 

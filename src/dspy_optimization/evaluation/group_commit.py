@@ -105,7 +105,7 @@ class GroupCommit:
     def _keep(self, rows: list[_Rows], error: StoreError) -> None:
         with self._lock:
             self._kept += rows
-            if rows and self._broken is None:
+            if rows:
                 self._broken = error
         for one in rows:
             one.receipt.fail(error)

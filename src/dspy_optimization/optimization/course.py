@@ -1,7 +1,7 @@
 """The course of one optimization: baseline, searches, choice, gate, ablation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dspy_optimization.agents.candidate import Candidate
@@ -102,7 +102,9 @@ class Course:
 
     def __init__(self, workplace: Workplace) -> None:
         self._work = workplace
-        self._scoreboard = Scoreboard(workplace.objectives, workplace.dataset[Split.VAL])
+        ceilings = {name: one.ceiling for name, one in workplace.metrics.items() if one.ceiling is not None}
+        objectives = replace(workplace.objectives, ceilings=ceilings)
+        self._scoreboard = Scoreboard(objectives, workplace.dataset[Split.VAL])
         self._failures: list[AlgorithmFailure] = []
         self._iterations: dict[str, int] = {}
 
@@ -180,7 +182,7 @@ class Course:
             item.metric: sum(result.scores[item.metric].value for result in results) / len(results)
             for item in work.objectives.items
         }
-        self._scoreboard.objectives = work.objectives.with_scales(scales)
+        self._scoreboard.objectives = self._scoreboard.objectives.with_scales(scales)
         search.record(work.agent.baseline, Split.VAL, results, 0)
         search.report(
             Progress(

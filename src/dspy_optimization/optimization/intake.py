@@ -27,6 +27,7 @@ from dspy_optimization.optimization.request import (
     Target,
     TargetType,
 )
+from dspy_optimization.statistics import reuse_level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Intake:
     """Raises `BudgetUnknownError` when a dollar cap is set and a price is not known."""
     can_propose: Callable[[], bool]
     """Whether the reflection model can be trusted to write instructions."""
+    alpha: float
+    """Two-sided level of every claim, in (0, 1)."""
     now: Callable[[], datetime]
     new_id: Callable[[], UUID]
 
@@ -79,7 +82,9 @@ class Intake:
         agent = self.builder.build(proposal.agent)
         metrics = self.metrics(proposal.metrics)
         _check_objectives(proposal.objectives, metrics)
-        report = check_dataset(proposal.dataset, proposal.agent)
+        report = check_dataset(
+            proposal.dataset, proposal.agent, proposal.objectives, alpha=reuse_level(self.alpha, use=1)
+        )
         if not report.usable:
             raise InvalidRequestError(report.sentence)
         dataset = proposal.dataset

@@ -25,6 +25,7 @@ from dspy_optimization.errors import (
     PauseRequested,
     RequestFailed,
     StoreError,
+    TrackingError,
 )
 from dspy_optimization.evaluation.agent import AgentBuilder, RunnableAgent
 from dspy_optimization.evaluation.budget import BudgetWarning
@@ -79,10 +80,17 @@ class AlgorithmRegistry(Protocol):
 
 
 class Tracker(Protocol):
-    """Tells another system of what happened."""
+    """Tells another system of what happened. Telling it the same again changes nothing.
+
+    Raises `TrackingError` when that system is away; the optimization goes on without it.
+    """
 
     def completed(self, optimization: Optimization, result: OptimizationResult, agent: AgentConfig) -> str | None:
         """Record a result; return the id it has there, None when nothing is tracked."""
+        ...
+
+    def ended(self, optimization: Optimization) -> str | None:
+        """Record one that failed or was cancelled without a result; return the id it has there."""
         ...
 
 
@@ -214,16 +222,48 @@ class Optimizer:
             parameters={choice.name: dict(choice.options) for choice in request.algorithms},
             completed_at=self.now(),
         )
-        run_id = self.tracker.completed(self.stores.optimizations.get(request.id), result, optimized)
-        result = replace(result, artifact=replace(result.artifact, mlflow_run_id=run_id))
+        standing = self.stores.optimizations.get(request.id)
+        run_id = self._tracked(request.id, lambda: self.tracker.completed(standing, result, optimized))
+        kept = replace(result, artifact=replace(result.artifact, mlflow_run_id=run_id))
         cancelled = outcome.ended_because == "cancelled"
         status = OptimizationStatus.CANCELLED if cancelled else OptimizationStatus.COMPLETED
         kind = EventType.OPTIMIZATION_CANCELLED if cancelled else EventType.OPTIMIZATION_COMPLETED
         self.stores.optimizations.update(
             request.id, lambda now: replace(now, elapsed_seconds=clock.elapsed_seconds(), progress=1.0)
         )
-        self.stores.results.save(result, status, [self._event(request.id, kind, _told(result))])
+        self.stores.results.save(kept, status, [self._event(request.id, kind, _told(kept))])
         return self.stores.optimizations.get(request.id)
+
+    def track(self, optimization_id: OptimizationId) -> str | None:
+        """Tell the tracker of one that has ended, again if need be; return the id it has there.
+
+        Makes up for a tracker that was away at the end. None: nothing is tracked, or it has not ended.
+
+        Raises:
+            NotFoundError: there is no such optimization.
+            TrackingError: the tracker is still away.
+        """
+        optimization = self.stores.optimizations.get(optimization_id)
+        result = self.stores.results.result(optimization_id)
+        if result is not None:
+            agent = self.stores.agents.get(result.artifact.agent_version)
+            run_id = self.tracker.completed(optimization, result, agent)
+        elif optimization.status in {OptimizationStatus.FAILED, OptimizationStatus.CANCELLED}:
+            run_id = self.tracker.ended(optimization)
+        else:
+            return None
+        if run_id is not None and (result is None or result.artifact.mlflow_run_id is None):
+            told = self._event(optimization_id, EventType.TRACKING_RECORDED, {"run_id": run_id})
+            self.stores.events.emit(replace(told, key=f"tracking/{run_id}"))
+        return run_id
+
+    def _tracked(self, optimization_id: OptimizationId, tell: Callable[[], str | None]) -> str | None:
+        """Return the tracker's id; None, and a fact for users, when it is away: a result never waits for it."""
+        try:
+            return tell()
+        except TrackingError as error:
+            self.stores.events.emit(self._event(optimization_id, EventType.TRACKING_FAILED, {"error": str(error)}))
+            return None
 
     def _workplace(
         self,
@@ -299,24 +339,30 @@ class Optimizer:
     def _ended(
         self, optimization_id: OptimizationId, status: OptimizationStatus, kind: EventType, clock: "_WorkClock"
     ) -> Optimization:
-        return self.stores.optimizations.update(
+        ended = self.stores.optimizations.update(
             optimization_id,
             lambda now: replace(now, status=status, wish=None, elapsed_seconds=clock.elapsed_seconds()),
             [self._event(optimization_id, kind, {})],
         )
+        if status is OptimizationStatus.CANCELLED:
+            self._tracked(optimization_id, lambda: self.tracker.ended(ended))
+        return ended
 
     def _failed(self, optimization_id: OptimizationId, error: EngineError, clock: "_WorkClock") -> Optimization:
         """Pause for what may pass by itself, fail for what a person has to mend; both can be resumed."""
         passing = isinstance(error, (ModelError, StoreError)) and not isinstance(error, ModelAuthError)
         status = OptimizationStatus.PAUSED if passing else OptimizationStatus.FAILED
         kind = EventType.OPTIMIZATION_PAUSED if passing else EventType.OPTIMIZATION_FAILED
-        return self.stores.optimizations.update(
+        ended = self.stores.optimizations.update(
             optimization_id,
             lambda now: replace(
                 now, status=status, error=str(error), wish=None, elapsed_seconds=clock.elapsed_seconds()
             ),
-            [self._event(optimization_id, kind, {"error": str(error)})],
+            [self._event(optimization_id, kind, {"error": str(error), "error_type": type(error).__name__})],
         )
+        if not passing:
+            self._tracked(optimization_id, lambda: self.tracker.ended(ended))
+        return ended
 
     def _event(self, optimization_id: OptimizationId, kind: EventType, data: Mapping[str, Json]) -> Event:
         return Event(type=kind, optimization_id=optimization_id, at=self.now(), data=data)

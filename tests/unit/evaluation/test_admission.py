@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,30 @@ def test_first_come_first_served_and_repeats_before_all() -> None:
         thread.join()
 
     assert order == ["again", "a", "b", "c"]
+
+
+def test_a_small_call_does_not_slip_past_a_large_one() -> None:
+    """Or a large one would wait for ever: 50 of 100 tokens are used, 90 wait for them, 10 would fit."""
+    admission = Admission(AdmissionLimits(tokens_per_minute=100), clock=FixedClock().seconds)
+    admission.answered(admission.enter(50, time.sleep), 50)
+    stop = StopSignal()
+
+    def large() -> None:
+        with suppress(CancelRequested):
+            admission.enter(90, stop.wait)
+
+    def impatient(_seconds: float) -> None:
+        raise CancelRequested("it has to wait")
+
+    thread = threading.Thread(target=large)
+    thread.start()
+    _until(lambda: admission.waiting == 1)
+    with pytest.raises(CancelRequested):
+        admission.enter(10, impatient)
+    stop.stop(CancelRequested("enough"))
+    thread.join()
+
+    assert admission.enter(10, impatient).started_at == 0.0
 
 
 def test_a_retry_after_stops_everybody() -> None:

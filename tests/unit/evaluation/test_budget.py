@@ -227,11 +227,14 @@ def test_without_caps_everything_fits() -> None:
 
 
 def test_a_cap_of_zero_dollars_allows_free_models() -> None:
-    """Zero is a cap, not the absence of one."""
-    budget = budget_of(Limits(max_cost_usd=0.0))
+    """Zero is a cap, not the absence of one; of nothing no share can be used."""
+    told: list[BudgetWarning] = []
+    budget = budget_of(Limits(max_cost_usd=0.0), warn=told.append)
     budget.settle(budget.reserve(need_of(0.0), StopSignal()), cost_usd=0.0, tokens=5)
     with pytest.raises(BudgetSpent):
         budget.reserve(need_of(1e-6), StopSignal())
+
+    assert told == []
 
 
 @pytest.mark.parametrize("value", [-1, -0.5, float("nan"), float("inf")])

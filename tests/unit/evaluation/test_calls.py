@@ -416,7 +416,8 @@ def test_a_stopped_scope_asks_nothing() -> None:
         stop.stop(CancelRequested("enough"))
 
         assert isinstance(raised(lambda: ask(scope, "q")), CancelRequested)
-        assert session.bill().answered_from_ledger == 0
+        assert isinstance(raised(lambda: ask(scope, "r")), CancelRequested)
+        assert (session.bill().answered_from_ledger, scope.asked_calls) == (0, 1)
 
 
 def test_a_stop_between_the_start_and_the_sending_costs_nothing() -> None:
@@ -446,6 +447,21 @@ def test_a_budget_stop_is_set_on_the_signal() -> None:
         assert isinstance(spent, BudgetSpent)
         assert stop.reason is spent
         assert ask(session.scope("y", StopSignal()), "q") == hashed(chat_request("q"))
+
+
+@pytest.mark.parametrize(("spare", "fits"), [(0, True), (-1, False)])
+def test_tokens_of_question_and_answer_count(spare: int, fits: bool) -> None:
+    """After one call there is room for another to the last token."""
+    model = ScriptedModel(lambda _: "a" * 64)
+    took = model.complete(chat_request("q"))
+    room = took.prompt_tokens + took.completion_tokens + worst_case(chat_request("r"), None).tokens
+    with session_of(MemoryLedger(), model, limits=Limits(max_tokens=room + spare)) as session:
+        scope = session.scope("x", StopSignal())
+        ask(scope, "q")
+        if fits:
+            assert ask(scope, "r") == "a" * 64
+        else:
+            assert isinstance(raised(lambda: ask(scope, "r")), BudgetSpent)
 
 
 def test_an_allowance_counts_different_calls_paid_or_known() -> None:
@@ -630,6 +646,7 @@ def test_closing_waits_for_calls_in_flight_and_refuses_new_ones() -> None:
         while not session._closed:
             time.sleep(0.005)
         straggler = raised(lambda: ask(session.scope("y", StopSignal()), "r"))
+        time.sleep(0.1)
 
         assert isinstance(straggler, CancelRequested)
         assert not closing.done()

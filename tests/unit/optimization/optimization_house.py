@@ -28,7 +28,7 @@ from dspy_optimization.agents.objective import Objective
 from dspy_optimization.agents.reading import fields_of, reading_from_records
 from dspy_optimization.agents.splitting import build_dataset
 from dspy_optimization.algorithms.problem import Algorithm, Forecast, Problem, Progress, SearchRun, Shape
-from dspy_optimization.errors import NotFoundError
+from dspy_optimization.errors import NotFoundError, TrackingError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, Role
@@ -153,9 +153,17 @@ class Tracked:
     """Remembers what it was told."""
 
     results: list[OptimizationResult] = field(default_factory=list)
+    without_result: list[Optimization] = field(default_factory=list)
+    away: bool = False
 
     def completed(self, optimization: Optimization, result: OptimizationResult, agent: AgentConfig) -> str | None:
+        if self.away:
+            raise TrackingError("the tracker is away")
         self.results.append(result)
+        return "run-1"
+
+    def ended(self, optimization: Optimization) -> str | None:
+        self.without_result.append(optimization)
         return "run-1"
 
 
@@ -225,6 +233,7 @@ def build_house(database: Database, model: LanguageModel) -> House:
         metrics=lambda specifications: {"exact": Exact()},
         check_prices=lambda agent, constraints: None,
         can_propose=lambda: False,
+        alpha=0.05,
         now=lambda: datetime.now(UTC),
         new_id=uuid4,
     )

@@ -11,7 +11,7 @@ from dspy.teleprompt.vanilla import LabeledFewShot as DspyLabeledFewShot
 
 from dspy_optimization.adapters.dspy.option_checks import at_least
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch, dspy_search
-from dspy_optimization.algorithms.problem import Problem, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,11 @@ class LabeledFewShot:
     name: ClassVar[str] = "labeled_fewshot"
     description: ClassVar[str] = "shows labelled train examples as demos; asks no model to find them"
     options: ClassVar[type] = LabeledFewShotOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("LabeledFewShotOptions", options)
+        return Forecast(runs=chosen.sets * shape.n_val, proposals=0)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Submit one candidate a draw; DSPy draws with a fixed seed, so the examples are shuffled by ours."""
@@ -71,12 +76,22 @@ class BootstrapOptions:
         at_least("prefetch_extra", self.prefetch_extra, 0)
 
 
+def bootstrap_runs(options: BootstrapOptions, shape: Shape) -> int:
+    """Return how many runs bootstrapping one demo set takes at most."""
+    return options.max_rounds * shape.n_train + options.prefetch_extra
+
+
 class BootstrapFewShot:
     """Shows the agent its own successful runs."""
 
     name: ClassVar[str] = "bootstrap_fewshot"
     description: ClassVar[str] = "runs the agent on train examples and shows its successful runs as demos"
     options: ClassVar[type] = BootstrapOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("BootstrapOptions", options)
+        return Forecast(runs=bootstrap_runs(chosen, shape) + shape.n_val, proposals=0)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Submit the one candidate there is."""
@@ -114,6 +129,12 @@ class BootstrapRandomSearch:
     name: ClassVar[str] = "bootstrap_random_search"
     description: ClassVar[str] = "bootstraps many random sets of demos and compares them on val"
     options: ClassVar[type] = RandomSearchOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("RandomSearchOptions", options)
+        sets = chosen.candidates + 1
+        return Forecast(runs=sets * bootstrap_runs(chosen, shape) + (chosen.candidates + 3) * shape.n_val, proposals=0)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record a trial a set and submit the best."""

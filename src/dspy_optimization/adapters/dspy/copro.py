@@ -16,7 +16,7 @@ from dspy import teleprompt
 
 from dspy_optimization.adapters.dspy.option_checks import above, at_least
 from dspy_optimization.adapters.dspy.search import dspy_search
-from dspy_optimization.algorithms.problem import Problem, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,15 @@ class COPRO:
         "proposes instructions from those tried before and their scores, component by component"
     )
     options: ClassVar[type] = COPROOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("COPROOptions", options)
+        tried = chosen.breadth * chosen.depth * shape.n_components**2
+        return Forecast(
+            runs=tried * shape.n_train + chosen.winners * shape.n_val,
+            proposals=chosen.breadth * chosen.depth * shape.n_components,
+        )
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record trials on train and submit the best few."""

@@ -15,7 +15,7 @@ from dspy_optimization.adapters.dspy.gepa_adapter import SearchAdapter, Texts
 from dspy_optimization.adapters.dspy.option_checks import above, at_least
 from dspy_optimization.adapters.dspy.search import DspySearch, dspy_search
 from dspy_optimization.agents.objective import Direction, Objectives
-from dspy_optimization.algorithms.problem import Problem, Progress, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, Progress, SearchRun, Shape
 from dspy_optimization.errors import InvalidRequestError
 
 MERGE_EXAMPLES = 5
@@ -67,6 +67,17 @@ class GEPA:
     name: ClassVar[str] = "gepa"
     description: ClassVar[str] = "reflects on failures and evolves instructions; demos stay as they are"
     options: ClassVar[type] = GEPAOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("GEPAOptions", options)
+        tries = chosen.iterations * chosen.proposals_per_iteration
+        batch = chosen.reflection_minibatch_size
+        runs = shape.n_val + tries * (2 * batch + shape.n_val) + chosen.max_merges * (2 * shape.n_val)
+        asked = tries * (shape.n_components if chosen.component_selection == "all" else 1)
+        if chosen.max_metric_calls is not None:
+            runs = min(runs, chosen.max_metric_calls)
+        return Forecast(runs=runs, proposals=asked)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record a trial a candidate, minibatches on train too, and submit the best on val."""

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, cast
 import dspy
 from dspy.teleprompt import InferRules as DspyInferRules
 
-from dspy_optimization.adapters.dspy.bootstrap import BootstrapOptions
+from dspy_optimization.adapters.dspy.bootstrap import BootstrapOptions, bootstrap_runs
 from dspy_optimization.adapters.dspy.option_checks import at_least
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch, dspy_search
-from dspy_optimization.algorithms.problem import Problem, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 
 _ASKED_TOO_MUCH = (dspy.LMInvalidRequestError,)
 
@@ -49,6 +49,12 @@ class InferRules:
     name: ClassVar[str] = "infer_rules"
     description: ClassVar[str] = "bootstraps demos and writes rules induced from train examples into the instructions"
     options: ClassVar[type] = InferRulesOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("InferRulesOptions", options)
+        runs = bootstrap_runs(chosen, shape) + (chosen.candidates + 1) * shape.n_val
+        return Forecast(runs=runs, proposals=chosen.candidates * shape.n_components)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record a trial a set of rules and submit the best."""

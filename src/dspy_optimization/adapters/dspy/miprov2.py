@@ -19,12 +19,16 @@ import dspy.teleprompt.mipro_optimizer_v2 as dspy_miprov2
 from dspy_optimization.adapters.dspy.option_checks import above, at_least
 from dspy_optimization.adapters.dspy.proposing import ParallelProposer
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch, dspy_search
-from dspy_optimization.algorithms.problem import Problem, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 
 EXAMPLES_FOR_PROPOSALS = 3
 """Demos a proposal sees, as many as DSPy shows."""
+
+
+_AUTO_CANDIDATES = {"light": 6, "medium": 12, "heavy": 18}
+"""DSPy 3.4.1, `AUTO_RUN_SETTINGS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,16 @@ class MIPROv2:
     description: ClassVar[str] = "proposes instructions and demo sets and searches their combinations (TPE)"
     options: ClassVar[type] = MIPROv2Options
 
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("MIPROv2Options", options)
+        candidates, trials = size_of(chosen, shape.n_components)
+        bootstraps = candidates * (shape.n_train + chosen.prefetch_extra)
+        full = trials + trials // chosen.full_evaluation_steps + 2
+        summaries = 2 + math.ceil(shape.n_train / 10)
+        proposals = candidates * shape.n_components * 3 + (summaries if chosen.data_aware else 0)
+        return Forecast(runs=bootstraps + full * shape.n_val, proposals=proposals)
+
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record a trial a combination, minibatches of val too, and submit the best fully evaluated one."""
         options = cast("MIPROv2Options", problem.options)
@@ -106,6 +120,17 @@ class MIPROv2:
             prefetch_extra=options.prefetch_extra,
         ) as search:
             search.submit(_compile(search, options))
+
+
+def size_of(options: MIPROv2Options, n_components: int) -> tuple[int, int]:
+    """Return how many candidates a component, and how many trials, by DSPy's own formula where none are given."""
+    by_hand = options.candidates is not None or options.trials is not None
+    given = 6 if options.candidates is None else options.candidates
+    candidates = given if by_hand else _AUTO_CANDIDATES[options.auto or "light"]
+    if options.trials is not None:
+        return candidates, options.trials
+    variables = n_components * (2 if options.max_labeled_demos or options.max_bootstrapped_demos else 1)
+    return candidates, int(max(2 * variables * math.log2(candidates), 1.5 * candidates))
 
 
 def _compile(search: DspySearch, options: MIPROv2Options) -> Any:

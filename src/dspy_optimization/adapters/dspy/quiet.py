@@ -1,8 +1,9 @@
 """Keeps DSPy's prints, progress bars and log lines off the terminal while a search runs.
 
 DSPy prints, draws tqdm bars that nobody can switch off, and logs to a handler of its own that writes to whatever
-`sys.stderr` is. Only what a search writes is dropped: the streams ask DSPy's settings, which follow a search into DSPy's
-worker threads and no further. Handlers that operators put on DSPy's loggers go on getting every record. Each search puts its own in place and takes them away; they nest, in any order, over threads.
+`sys.stderr` is. Only what a search writes is dropped: the streams ask DSPy's settings, which follow a search into
+DSPy's worker threads and no further. Handlers that operators put on DSPy's loggers go on getting every record. Each
+search puts its own streams in place and takes them away; they nest, in any order, over threads.
 """
 
 import sys

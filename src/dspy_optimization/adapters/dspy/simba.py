@@ -28,7 +28,7 @@ from dspy_optimization.adapters.dspy.search import DspySearch, dspy_search
 from dspy_optimization.adapters.dspy.student import run_behind
 from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.example import ExampleId, Split
-from dspy_optimization.algorithms.problem import Problem, Progress, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, Progress, SearchRun, Shape
 from dspy_optimization.evaluation.trial import ExampleResult
 from dspy_optimization.events import Json
 
@@ -68,6 +68,14 @@ class SIMBA:
     name: ClassVar[str] = "simba"
     description: ClassVar[str] = "samples each example several times and learns demos and rules from the differences"
     options: ClassVar[type] = SIMBAOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Return how much a search takes at most."""
+        chosen = cast("SIMBAOptions", options)
+        size = min(chosen.minibatch_size, shape.n_train)
+        learning = chosen.steps * size * (2 * chosen.candidates + 1)
+        choosing = (chosen.candidates + 1) * (shape.n_train + shape.n_val)
+        return Forecast(runs=learning + choosing, proposals=chosen.steps * chosen.candidates)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record trials on train and submit every winner."""

@@ -121,6 +121,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop the server, ending its connections; nothing committed is lost. No error when it is down already."""
+        self._forget_foreign_pid()
         if self.running():
             self._call("pg_ctl", "stop", "-w", "-m", "fast", "-t", str(START_SECONDS), "-D", self.path.name)
 
@@ -141,7 +142,8 @@ class Cluster:
     def _forget_foreign_pid(self) -> None:
         """Remove the pid file of a dead server when another program has its number now.
 
-        A container that was killed and started again hands out the same small numbers, and PostgreSQL refuses to start.
+        A container that was killed and started again hands out the same small numbers. PostgreSQL would
+        refuse to start, and pg_ctl would stop that program.
         """
         pid_file = self.path / "postmaster.pid"
         with contextlib.suppress(OSError, IndexError):

@@ -25,7 +25,7 @@ from dspy_optimization.agents.candidate import ComponentName
 from dspy_optimization.agents.config import AgentKind
 from dspy_optimization.agents.example import Example, ExampleId, Prediction, Split
 from dspy_optimization.agents.metric import Score
-from dspy_optimization.algorithms.problem import Algorithm, Problem
+from dspy_optimization.algorithms.problem import Algorithm, Problem, Shape
 from dspy_optimization.errors import (
     AlgorithmError,
     CancelRequested,
@@ -436,3 +436,19 @@ def test_slow_calls_are_made_at_once() -> None:
     run = searched(case, case.problem(), latency_seconds=0.005)
 
     assert run.most_in_flight > 1
+
+
+@pytest.mark.parametrize("kind", [AgentKind.PREDICT, AgentKind.PIPELINE])
+@every_algorithm
+def test_no_search_takes_more_than_was_forecast(case: Case, kind: AgentKind) -> None:
+    """What is paid stays below the estimate, and the estimate is no fantasy: within twenty times of it."""
+    problem = case.problem(kind=kind)
+    run = FakeRun(problem.runnable)
+    components = len(problem.baseline.components)
+
+    forecast = case.algorithm().forecast(case.options, Shape(n_train=8, n_val=6, n_components=components))
+    case.algorithm().search(problem, run)
+    run.best(problem)
+
+    expected = forecast.runs * components + forecast.proposals
+    assert len(run.paid) <= expected <= 20 * len(run.paid)

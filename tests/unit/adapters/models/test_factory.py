@@ -110,9 +110,10 @@ def test_the_embedded_model_is_made_once_and_closed(tmp_path: Path) -> None:
     roles = {Role.TASK: ModelSpec(model=EMBEDDED), Role.JUDGE: ModelSpec(model=EMBEDDED, max_attempts=1)}
     models = Models(roles, embedded=make)
     work = models.for_work(time.sleep)
+    limits = [work[role]._admission.limit for role in roles]
     models.close()
 
-    assert len(made) == 1
+    assert (len(made), limits) == (1, [3, 3])
     assert work[Role.TASK].identity == work[Role.JUDGE].identity == made[0].identity
     assert work[Role.TASK].price == FREE
 

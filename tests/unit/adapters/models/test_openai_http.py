@@ -143,6 +143,14 @@ def test_a_wrong_path_says_what_it_should_look_like(server: ModelServer) -> None
         model.complete(QUESTION)
 
 
+def test_a_server_that_lists_nothing_is_no_second_error(server: ModelServer) -> None:
+    """It went away between the refusal and the question."""
+    with closing(OpenAIChat(server.base_url, "fake")) as model:
+        server.close()
+
+        assert "It usually ends in /v1" in model._offered()
+
+
 @pytest.mark.parametrize("reply", [silence(), answer().after(5.0)])
 def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_stated(server: ModelServer, reply: Reply) -> None:
     """And may be tried again."""

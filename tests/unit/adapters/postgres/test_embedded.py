@@ -135,18 +135,40 @@ def test_a_hold_is_counted_once(server: EmbeddedPostgres, long_folder: Path) -> 
         second.ensure_running()
 
 
-def test_a_killed_server_is_started_again(server: EmbeddedPostgres, long_folder: Path) -> None:
-    """Also when its number belongs to another program by now, as after a restart of a container."""
+@pytest.fixture
+def stranger() -> Iterator["subprocess.Popen[bytes]"]:
+    """Another program of the user the server runs as."""
+    user = system_user()
+    with subprocess.Popen(["sleep", "60"], user=None if user is None else user.pw_uid) as process:
+        yield process
+        process.kill()
+
+
+def die(cluster: Cluster, heir: "subprocess.Popen[bytes]") -> None:
+    """Kill the server and give its number to another program, as a restart of a container does."""
+    cluster._call("pg_ctl", "stop", "-m", "immediate", "-D", "cluster")
+    stale = [str(heir.pid), str(cluster.path), "1", "5432", "/nowhere", "", "1 1", "ready"]
+    (cluster.path / "postmaster.pid").write_text("\n".join(stale) + "\n")
+
+
+def test_a_killed_server_is_started_again(server: EmbeddedPostgres, stranger: "subprocess.Popen[bytes]") -> None:
+    """Also when its number belongs to another program by now."""
     server.ensure_running()
-    pid_file = long_folder / "cluster" / "postmaster.pid"
-    server._cluster._call("pg_ctl", "stop", "-m", "immediate", "-D", str(server._cluster.path))
-    stale = [str(os.getpid()), str(server._cluster.path), "1", "5432", "/nowhere", "", "1 1", "ready"]
-    pid_file.write_text("\n".join(stale) + "\n")
+    die(server._cluster, stranger)
 
     server.ensure_running()
 
-    assert str(os.getpid()) != pid_file.read_text().splitlines()[0]
     psycopg.connect(server.url).close()
+    assert stranger.poll() is None
+
+
+def test_closing_a_killed_server_stops_nobody_else(folder: Path, stranger: "subprocess.Popen[bytes]") -> None:
+    """Whoever has its number now goes on."""
+    server = EmbeddedPostgres.open(folder / "data")
+    die(server._cluster, stranger)
+
+    assert server.close()
+    assert stranger.poll() is None
 
 
 def test_a_server_that_refuses_is_not_started_twice(server: EmbeddedPostgres) -> None:
