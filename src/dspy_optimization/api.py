@@ -10,9 +10,11 @@ from dspy_optimization.adapters.dspy.programs import Parts
 from dspy_optimization.adapters.dspy.runnable import DspyAgents
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, SplitShares
-from dspy_optimization.agents.dataset_loading import load_dataset
+from dspy_optimization.agents.dataset_loading import read_source
 from dspy_optimization.agents.loading import load_agent_file
 from dspy_optimization.agents.objective import Objective
+from dspy_optimization.agents.reading import RecordFields, fields_of
+from dspy_optimization.agents.splitting import build_dataset
 from dspy_optimization.bootstrap import LIVE_METRIC, LiveCode, open_engine
 from dspy_optimization.engine import Engine
 from dspy_optimization.errors import EngineError, InvalidRequestError
@@ -93,14 +95,14 @@ def optimize(
         StoreError: the database does not answer.
     """
     settings = read_settings() if settings is None else settings
-    config, programs = _agent(agent, settings)
+    config, fields, programs = _agent(agent, settings)
     name, specification, functions = _metric(metric)
     live = LiveCode(programs=programs, metrics=functions)
     with open_engine(settings, live=live, track=track) as engine:
         if resume is None:
             proposal = Proposal(
                 agent=config,
-                dataset=_dataset(config, examples, seed, shares),
+                dataset=_dataset(config.name, examples, fields, seed, shares),
                 objectives=(Objective(metric=name),),
                 metrics=(specification,),
                 algorithms=_algorithms(algorithms),
@@ -124,13 +126,15 @@ def _finish(engine: Engine, optimization_id: OptimizationId, builder: DspyAgents
     return Optimized(result=result, config=config, module=builder.as_module(config, result.optimized))
 
 
-def _agent(agent: object, settings: Settings) -> tuple[AgentConfig, Mapping[str, object]]:
+def _agent(agent: object, settings: Settings) -> tuple[AgentConfig, RecordFields, Mapping[str, object]]:
+    """Return the configuration, how records for it read, and the live program behind it when there is one."""
     if isinstance(agent, AgentConfig):
-        return agent, {}
+        return agent, fields_of(agent), {}
     if isinstance(agent, str | Path):
-        return load_agent_file(Path(agent), settings.allow), {}
+        config = load_agent_file(Path(agent), settings.allow)
+        return config, fields_of(config), {}
     live = live_agent(agent)
-    return live.config, {str(live.config.entrypoint): live.program}
+    return live.config, live.fields, {str(live.config.entrypoint): live.program}
 
 
 def _metric(
@@ -151,10 +155,10 @@ def _metric(
 
 
 def _dataset(
-    agent: AgentConfig, examples: Iterable[object] | str | Path, seed: int, shares: SplitShares | None
+    name: str, examples: Iterable[object] | str | Path, fields: RecordFields, seed: int, shares: SplitShares | None
 ) -> Dataset:
-    source = str(examples) if isinstance(examples, str | Path) else list(records(examples))
-    return load_dataset(source, agent, name=None if isinstance(source, str) else agent.name, seed=seed, shares=shares)
+    source = examples if isinstance(examples, str | Path) else list(records(examples))
+    return build_dataset(name, read_source(source, fields), seed=seed, shares=shares)
 
 
 def _algorithms(algorithms: str | Mapping[str, Mapping[str, Json]]) -> tuple[AlgorithmChoice, ...]:

@@ -10,10 +10,14 @@ import dspy
 from dspy_optimization.adapters.dspy.components import components
 from dspy_optimization.adapters.dspy.json_values import json_object
 from dspy_optimization.agents.config import AgentConfig, AgentKind
+from dspy_optimization.agents.reading import RecordFields
 from dspy_optimization.errors import InvalidRequestError
 
 MODULE = "live"
 """What stands for the package in the entrypoint of a program that only this process has."""
+
+_REASONING = "reasoning"
+"""What chains of thought put before the outputs that somebody asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,8 @@ class LiveAgent:
     config: AgentConfig
     program: Any
     """A `dspy.Module`."""
+    fields: RecordFields
+    """How flat records read; records of `inputs` and `expected` always do."""
 
 
 def live_agent(program: object, name: str | None = None) -> LiveAgent:
@@ -46,7 +52,23 @@ def live_agent(program: object, name: str | None = None) -> LiveAgent:
         )
     called = re.sub(r"\W", "_", name if name is not None else type(program).__name__)
     config = AgentConfig(name=called, kind=AgentKind.ENTRYPOINT, entrypoint=f"{MODULE}:{called}")
-    return LiveAgent(config=config, program=program)
+    return LiveAgent(config=config, program=program, fields=_fields(program))
+
+
+def _fields(program: Any) -> RecordFields:
+    """Return the fields of a program that has one signature for the whole of it; none for any other."""
+    predictors = list(components(program).values())
+    signature: Any = getattr(program, "signature", None)
+    if signature is None and len(predictors) == 1:
+        signature = predictors[0].signature
+    if not _is_signature(signature):
+        return RecordFields()
+    outputs = tuple(name for name in signature.output_fields if name != _REASONING)
+    return RecordFields(inputs=tuple(signature.input_fields), outputs=outputs)
+
+
+def _is_signature(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, dspy.Signature)
 
 
 def records(examples: Iterable[object]) -> Iterator[object]:
