@@ -113,8 +113,6 @@ class Evaluator:
             return tuple(task.result() for task in tasks)
         finally:
             course.end(CancelRequested("the evaluation has ended"))
-            for task in tasks:
-                task.cancel()
             wait(tasks)
 
     def score(self, example: Example, prediction: Prediction, calls: Calls) -> Mapping[str, Score]:

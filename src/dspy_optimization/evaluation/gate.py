@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,12 @@ class ValidatedResult:
     primary: str
     verdict: Verdict
     reason: str
+    baseline_performance: Mapping[str, Estimate] = field(default_factory=dict)
+    """On the sealed split, whatever the objectives are: success_rate (share of answers with full marks),
+    avg_cost_per_task (dollars), avg_latency_ms (of the model's calls), avg_tokens_per_task, and quality_score (mean
+    utility)."""
+    optimized_performance: Mapping[str, Estimate] = field(default_factory=dict)
+    """The same of the optimized agent."""
     seal: object
 
     def __post_init__(self) -> None:
@@ -166,37 +173,19 @@ def validate(
         primary=terms.objectives.primary.metric,
         verdict=verdict,
         reason=reason,
+        baseline_performance=_performance(baseline, clusters, terms, 1.0 - alpha),
+        optimized_performance=_performance(optimized, clusters, terms, 1.0 - alpha),
         seal=_GATE,
     )
 
 
-def restored(
-    *,
-    dataset: DatasetVersion,
-    baseline: Fingerprint,
-    optimized: Fingerprint,
-    n_examples: int,
-    alpha: float,
-    test_split_use: int,
-    objectives: Mapping[str, ObjectiveResult],
-    primary: str,
-    verdict: Verdict,
-    reason: str,
-) -> ValidatedResult:
-    """Return what the gate wrote, read back by a store; stores call this and nobody else."""
-    return ValidatedResult(
-        dataset=dataset,
-        baseline=baseline,
-        optimized=optimized,
-        n_examples=n_examples,
-        alpha=alpha,
-        test_split_use=test_split_use,
-        objectives=objectives,
-        primary=primary,
-        verdict=verdict,
-        reason=reason,
-        seal=_GATE,
-    )
+def restored(**written: Any) -> ValidatedResult:
+    """Return what the gate wrote, read back by a store; stores call this and nobody else.
+
+    Args:
+        written: every field of a `ValidatedResult` but the seal.
+    """
+    return ValidatedResult(**written, seal=_GATE)
 
 
 def paired_difference(
@@ -282,19 +271,38 @@ def _result(
     )
 
 
+def _performance(
+    measured: Measurement, clusters: tuple[str, ...] | None, terms: GateTerms, level: float
+) -> dict[str, Estimate]:
+    results = measured.results
+    usages = [result.usage for result in results]
+    columns = {
+        "success_rate": [float(terms.objectives.full_marks(result.scores)) for result in results],
+        "quality_score": [terms.objectives.scalar(result.scores) for result in results],
+        "avg_cost_per_task": [usage.cost_usd for usage in usages],
+        "avg_latency_ms": [1000.0 * usage.latency_seconds for usage in usages],
+        "avg_tokens_per_task": [float(usage.prompt_tokens + usage.completion_tokens) for usage in usages],
+    }
+    fingerprint = measured.candidate.fingerprint
+    return {
+        name: _mean_estimate(values, clusters, level, _rng(terms.seed, name, fingerprint))
+        for name, values in columns.items()
+    }
+
+
 def _mean(
     objective: Objective, measured: Measurement, clusters: tuple[str, ...] | None, seed: int, level: float
 ) -> Estimate:
     values = [result.scores[objective.metric].value for result in measured.results]
-    interval = mean_interval(
-        values,
-        clusters=clusters,
-        level=level,
-        rng=_rng(seed, objective.metric, measured.candidate.fingerprint),
-    )
-    mean = sum(values) / len(values)
+    return _mean_estimate(values, clusters, level, _rng(seed, objective.metric, measured.candidate.fingerprint))
+
+
+def _mean_estimate(
+    values: Sequence[float], clusters: tuple[str, ...] | None, level: float, rng: np.random.Generator
+) -> Estimate:
+    interval = mean_interval(values, clusters=clusters, level=level, rng=rng)
     return Estimate(
-        value=mean,
+        value=sum(values) / len(values),
         low=interval.lower if interval is not None else None,
         high=interval.upper if interval is not None else None,
         n=len(values),

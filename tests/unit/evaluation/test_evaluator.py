@@ -216,15 +216,17 @@ def test_the_first_stop_cancels_what_was_not_begun() -> None:
             raise reason
         return asked(request)
 
-    model = ScriptedModel(answer, latency_seconds=0.02)
-    with pytest.raises(BudgetSpent) as stopped:
-        evaluate(model, [str(number) for number in range(200)], stop=stop, concurrency=2)
+    model, agent = ScriptedModel(answer, latency_seconds=0.02), ScriptedAgent()
+    examples = [question(str(number)) for number in range(200)]
+    with Evaluator(agent, [Quality()], QUALITY, concurrency=2) as evaluator:
+        with pytest.raises(BudgetSpent) as stopped:
+            evaluator.evaluate(agent.baseline, examples, Direct(model), stop)
+        asked_then, in_flight = len(model.requests), model.in_flight
+        time.sleep(0.05)
 
-    assert stopped.value is reason
-    asked_then = len(model.requests)
-    assert asked_then <= 12
-    time.sleep(0.05)
-    assert (len(model.requests), model.in_flight) == (asked_then, 0)
+        assert stopped.value is reason
+        assert (len(model.requests), in_flight) == (asked_then, 0)
+        assert asked_then <= 12
 
 
 def test_a_stop_from_outside_ends_it_within_one_call() -> None:
@@ -253,7 +255,7 @@ def test_a_wrong_metric_ends_running_examples_at_their_next_call() -> None:
 
     class OneCall(ScriptedAgent):
         def run(self, candidate, inputs, calls):
-            if inputs["question"] == "0":
+            if inputs["question"] == "2":
                 return Prediction(outputs={"answer": ""})
             return ThreeCalls.run(three, candidate, inputs, calls)
 
@@ -263,7 +265,7 @@ def test_a_wrong_metric_ends_running_examples_at_their_next_call() -> None:
 
     three = ThreeCalls()
     model = ScriptedModel(latency_seconds=0.4)
-    with pytest.raises(InvalidRequestError, match="example 0: wrong"):
+    with pytest.raises(InvalidRequestError, match="example 2: wrong"):
         evaluate(model, ["0", "1", "2"], agent=OneCall(), metric=Quality(wrong))
 
     assert len(model.requests) == 2

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from scipy import stats
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
 from dspy_optimization.agents.dataset import DatasetVersion
-from dspy_optimization.agents.example import Example, ExampleId
+from dspy_optimization.agents.example import Example, ExampleId, Usage
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.agents.objective import Direction, Objective, Objectives
 from dspy_optimization.errors import InvalidRequestError
@@ -285,3 +286,26 @@ def test_the_worth_of_a_change_is_with_minus_without() -> None:
     assert worth.low is not None
     assert worth.high is not None
     assert worth.low < 0.25 < worth.high
+
+
+def test_the_performance_is_told_whatever_the_objectives_are() -> None:
+    """Success rate, utility, dollars, milliseconds and tokens of both, on the sealed split."""
+    examples = _examples(40)
+    usage = Usage(cost_usd=0.01, latency_seconds=0.25, prompt_tokens=90, completion_tokens=10, lm_calls=1)
+    baseline = _measured("old", examples, accuracy=_binary(40, 10))
+    optimized = _measured("new", examples, accuracy=_binary(40, 30))
+    costly = Measurement(
+        candidate=optimized.candidate, results=[replace(result, usage=usage) for result in optimized.results]
+    )
+
+    result = validate(examples, baseline, costly, _terms(ACCURACY))
+
+    assert {
+        "success_rate": 0.75,
+        "quality_score": 0.75,
+        "avg_cost_per_task": 0.01,
+        "avg_latency_ms": 250.0,
+        "avg_tokens_per_task": 100.0,
+    } == pytest.approx({name: one.value for name, one in result.optimized_performance.items()})
+    assert 0.25 == result.baseline_performance["success_rate"].value
+    assert 0.0 == result.baseline_performance["avg_cost_per_task"].value

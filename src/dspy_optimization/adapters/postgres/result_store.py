@@ -13,7 +13,7 @@ from dspy_optimization.adapters.postgres.tables import optimization_result as ta
 from dspy_optimization.adapters.postgres.tables import test_split_use
 from dspy_optimization.agents.dataset import DatasetVersion
 from dspy_optimization.errors import ConflictError
-from dspy_optimization.evaluation.gate import ObjectiveResult
+from dspy_optimization.evaluation.gate import Estimate
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event, Json
 from dspy_optimization.optimization.request import OptimizationStatus
@@ -86,7 +86,6 @@ class PostgresResults:
 def _row(result: OptimizationResult) -> dict[str, object]:
     """Return the columns to search by, and the whole."""
     validated = result.validated
-    objectives = {} if validated is None else validated.objectives
     primary = None if validated is None else validated.objectives[validated.primary]
     details: dict[str, Json] = {
         "verdict": None if validated is None else validated.verdict.value,
@@ -100,8 +99,8 @@ def _row(result: OptimizationResult) -> dict[str, object]:
     return {
         "optimization_id": result.optimization_id,
         "algorithm_used": result.algorithm_used,
-        "baseline_performance": _performance(objectives, "baseline"),
-        "optimized_performance": _performance(objectives, "optimized"),
+        "baseline_performance": _performance(result, "baseline"),
+        "optimized_performance": _performance(result, "optimized"),
         "improvement_percentage": None if primary is None else primary.improvement_percentage,
         "statistical_significance": None if primary is None else primary.p_value,
         "optimization_details": details,
@@ -110,5 +109,10 @@ def _row(result: OptimizationResult) -> dict[str, object]:
     }
 
 
-def _performance(objectives: Mapping[str, ObjectiveResult], which: str) -> dict[str, Json]:
-    return {metric: write(getattr(objective, which))["noun"] for metric, objective in objectives.items()}
+def _performance(result: OptimizationResult, which: str) -> dict[str, Json]:
+    """Return metric or figure → estimate, of the baseline or of the optimized agent."""
+    if result.validated is None:
+        return {}
+    figures: Mapping[str, Estimate] = getattr(result.validated, f"{which}_performance")
+    objectives = {name: getattr(one, which) for name, one in result.validated.objectives.items()}
+    return {name: write(estimate)["noun"] for name, estimate in {**figures, **objectives}.items()}
