@@ -33,7 +33,7 @@ from dspy_optimization.optimization.request import AlgorithmChoice, Optimization
 from dspy_optimization.optimization.result import Improvement
 from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext
 from dspy_optimization.optimization.store import ResultStore, TrialStore
-from dspy_optimization.optimization.turns import AlgorithmFailure, OpenCalls, TurnTaker
+from dspy_optimization.optimization.turns import AlgorithmFailure, TurnTaker
 from dspy_optimization.statistics import Headroom, Verdict, headroom
 
 _TIE = 1e-9
@@ -170,8 +170,9 @@ class Course:
         self._phase("baseline", 0.02)
         val = work.dataset[Split.VAL]
         began = work.elapsed_seconds()
-        scope = work.session.scope("baseline", work.stop)
-        search = Search(self._context(), "baseline", scope, work.stop)
+        stop = StopSignal(work.stop)
+        scope = work.session.scope("baseline", stop)
+        search = Search(self._context(), "baseline", scope, stop)
         results = search.evaluate(work.agent.baseline, val)
         each = measured_per_example(
             results,
@@ -232,7 +233,7 @@ class Course:
         taker = TurnTaker(
             context=self._context(stop),
             stop=stop,
-            open_calls=self._open_calls,
+            open_calls=work.session.scope,
             check=lambda: check_spend(limits, work.session.bill().total, work.elapsed_seconds()),
             failed=self._failures.append,
         )
@@ -270,13 +271,6 @@ class Course:
             options=work.portfolio.options[algorithm],
         )
 
-    def _open_calls(self, turn: Turn, stop: StopSignal) -> OpenCalls:
-        session = self._work.session
-        scope: CallScope = session.scope(turn.choice.name, stop, allowance_calls=turn.allowance_calls)
-        return OpenCalls(
-            calls=scope, unbounded=session.scope(turn.choice.name, self._work.stop), asked=lambda: scope.asked_calls
-        )
-
     def _check_failures(self) -> None:
         """Raise when every algorithm broke: there was no search then."""
         broken = {failure.algorithm: failure.error for failure in self._failures}
@@ -302,7 +296,8 @@ class Course:
             trials=work.trials,
             emit=work.emit,
             now=work.now,
-            paid_calls=lambda: work.session.bill().total.calls,
+            paid_calls=lambda: work.session.paid_calls,
+            settle=work.session.flush,
             after_trial=after_trial,
             standing=self._standing,
         )
@@ -322,9 +317,10 @@ class Course:
         self._phase("gate", 0.8)
         examples = work.dataset[Split.TEST]
         use = work.results.open_test_split(work.dataset.version, work.request.id)
-        scope = work.session.scope("gate", work.stop)
-        baseline = self._measure(work.agent.baseline, examples, scope)
-        optimized = baseline if settled is not None else self._measure(chosen, examples, scope)
+        stop = StopSignal(work.stop)
+        scope = work.session.scope("gate", stop)
+        baseline = self._measure(work.agent.baseline, examples, scope, stop)
+        optimized = baseline if settled is not None else self._measure(chosen, examples, scope, stop)
         terms = GateTerms(
             dataset=work.dataset.version,
             objectives=self._scoreboard.objectives,
@@ -349,8 +345,10 @@ class Course:
         )
         return validated
 
-    def _measure(self, candidate: Candidate, examples: Sequence[Example], scope: CallScope) -> Measurement:
-        results = self._work.evaluator.evaluate(candidate, examples, scope, self._work.stop)
+    def _measure(
+        self, candidate: Candidate, examples: Sequence[Example], scope: CallScope, stop: StopSignal
+    ) -> Measurement:
+        results = self._work.evaluator.evaluate(candidate, examples, scope, stop)
         return Measurement(candidate=candidate, results=results)
 
     def _ablate(self, chosen: Candidate) -> tuple[Improvement, ...]:
@@ -359,14 +357,13 @@ class Course:
         self._phase("ablation", 0.95)
         val = sorted(work.dataset[Split.VAL], key=lambda example: example.id)
         full = self._scoreboard.on_val(chosen)
-        scope = work.session.scope("ablation", work.stop)
+        stop = StopSignal(work.stop)
+        scope = work.session.scope("ablation", stop)
         found: list[Improvement] = []
         for change in changes(work.agent.baseline, chosen):
             without = self._scoreboard.on_val(change.without)
             try:
-                results = (
-                    without if without is not None else work.evaluator.evaluate(change.without, val, scope, work.stop)
-                )
+                results = without if without is not None else work.evaluator.evaluate(change.without, val, scope, stop)
             except BudgetSpent:
                 break
             if full is not None:

@@ -148,6 +148,8 @@ class SearchContext:
     emit: Callable[[Event], None]
     now: Callable[[], datetime]
     paid_calls: Callable[[], int]
+    settle: Callable[[], None]
+    """Returns when every answer so far is durable: a trial never outlives the answers it came from."""
     after_trial: Callable[[Trial], None]
     """Told of every new trial; may end the search (target met)."""
     standing: Callable[[], Mapping[str, Json]]
@@ -207,6 +209,7 @@ class Search:
             recorded_at=context.now(),
         )
         with self._stopping():
+            context.settle()
             if context.trials.record(context.optimization_id, trial):
                 self._emit(self._trial_event(trial))
         with self._lock:

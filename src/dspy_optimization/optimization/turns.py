@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from dspy_optimization.agents.example import Split
 from dspy_optimization.algorithms.problem import Algorithm, Problem
@@ -12,6 +13,15 @@ from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport
 from dspy_optimization.optimization.search import Search, SearchContext
+
+
+class CountedCalls(Calls, Protocol):
+    """Calls that know how many distinct ones were asked."""
+
+    @property
+    def asked_calls(self) -> int:
+        """Distinct calls asked so far, paid or not."""
+        ...
 
 
 class TurnCalls(Calls):
@@ -51,7 +61,8 @@ class TurnTaker:
     context: SearchContext
     stop: StopSignal
     """Of all searches together."""
-    open_calls: Callable[[Turn, StopSignal], "OpenCalls"]
+    open_calls: Callable[[str, StopSignal, int | None], CountedCalls]
+    """Opens the calls of an algorithm that end with a stop, and after so many distinct calls (None: no bound)."""
     check: Callable[[], None]
     """Raises `BudgetSpent` when all searches together have used up their caps."""
     failed: Callable[[AlgorithmFailure], None]
@@ -59,12 +70,12 @@ class TurnTaker:
     def take(self, turn: Turn, algorithm: Algorithm, problem: Problem) -> TurnReport:
         """Let the algorithm search, complete what it submitted, and say what it came to."""
         stop = StopSignal(self.stop)
-        calls = self.open_calls(turn, stop)
-        search = Search(self.context, algorithm.name, TurnCalls(calls.calls, stop, self.check), stop)
+        calls = self.open_calls(turn.choice.name, stop, turn.allowance_calls)
+        search = Search(self.context, algorithm.name, TurnCalls(calls, stop, self.check), stop)
         self._tell(EventType.ALGORITHM_STARTED, turn, {"allowance_calls": turn.allowance_calls, "reason": turn.reason})
         failure = self._search(algorithm, problem, search, stop)
         outcome = TurnOutcome.OUT_OF_CALLS if isinstance(stop.reason, TurnOver) else TurnOutcome.FINISHED
-        self._complete(search, problem, calls)
+        self._complete(search, problem)
         best = self.context.scoreboard.best(algorithm.name)
         score = self.context.scoreboard.score(best) if best is not None else None
         self._tell(
@@ -77,7 +88,9 @@ class TurnTaker:
                 "error": failure,
             },
         )
-        return TurnReport(outcome=outcome, asked_calls=calls.asked(), iterations=search.iterations, best_score=score)
+        return TurnReport(
+            outcome=outcome, asked_calls=calls.asked_calls, iterations=search.iterations, best_score=score
+        )
 
     def _search(self, algorithm: Algorithm, problem: Problem, search: Search, stop: StopSignal) -> str | None:
         """Search; return what broke the algorithm, None when nothing did. Only `TurnOver` does not pass."""
@@ -94,9 +107,11 @@ class TurnTaker:
             raise stop.reason
         return None
 
-    def _complete(self, search: Search, problem: Problem, calls: "OpenCalls") -> None:
-        """Measure submitted candidates on what is missing of val, on the budget of all searches."""
-        finisher = Search(self.context, search.algorithm, TurnCalls(calls.unbounded, self.stop, self.check), self.stop)
+    def _complete(self, search: Search, problem: Problem) -> None:
+        """Measure submitted candidates on what is missing of val; the allowance of the turn does not count here."""
+        stop = StopSignal(self.stop)
+        calls = self.open_calls(search.algorithm, stop, None)
+        finisher = Search(self.context, search.algorithm, TurnCalls(calls, stop, self.check), stop)
         for candidate in search.submitted:
             if self.context.scoreboard.on_val(candidate) is None:
                 results = finisher.evaluate(candidate, problem.val)
@@ -112,15 +127,3 @@ class TurnTaker:
                 key=f"{event.value}/{turn.choice.name}/{turn.number}",
             )
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenCalls:
-    """Where the calls of a turn go."""
-
-    calls: Calls
-    """Within the allowance of the turn."""
-    unbounded: Calls
-    """Within the budget alone: what was found has to be measured even when the turn is over."""
-    asked: Callable[[], int]
-    """Distinct calls asked for in the turn."""
