@@ -57,9 +57,7 @@ def agent(name: str = "support-triage") -> AgentConfig:
     return AgentConfig(
         name=name,
         kind=AgentKind.CHAIN_OF_THOUGHT,
-        signature=Signature(
-            instructions=BASELINE_TEXT, inputs=(Field(name="message"),), outputs=(Field(name="team"),)
-        ),
+        signature=Signature(instructions=BASELINE_TEXT, inputs=(Field(name="message"),), outputs=(Field(name="team"),)),
         components={SUMMARIZE: Component(frozen=True)},
     )
 
@@ -124,9 +122,7 @@ def results(
             ExampleResult(
                 example_id=case.id,
                 scores={
-                    ACCURACY.metric: Score(
-                        value=value, feedback="" if value else f"expected {team!r}, came 'support'"
-                    ),
+                    ACCURACY.metric: Score(value=value, feedback="" if value else f"expected {team!r}, came 'support'"),
                     COST.metric: Score(value=tokens * 1.2e-6),
                 },
                 outputs={"team": team if value else "support"},
@@ -185,9 +181,7 @@ def story(data: Dataset, best_share: float = 0.68) -> Story:
         part = val if index in {0, 3, 5, 8} else val[:35]
         paid += round(len(part) * 0.7)
         trials.append(
-            trial(
-                one, results(part, share, salt=str(index)), algorithm="miprov2", iteration=index + 1, paid_calls=paid
-            )
+            trial(one, results(part, share, salt=str(index)), algorithm="miprov2", iteration=index + 1, paid_calls=paid)
         )
     family = [BASELINE]
     chosen = BASELINE
@@ -272,7 +266,9 @@ def validated(
 def bill() -> Bill:
     return Bill(
         by_role={
-            Role.TASK: Spend(calls=2310, lost_calls=2, cost_usd=0.8124, prompt_tokens=612_400, completion_tokens=88_210),
+            Role.TASK: Spend(
+                calls=2310, lost_calls=2, cost_usd=0.8124, prompt_tokens=612_400, completion_tokens=88_210
+            ),
             Role.REFLECTION: Spend(calls=64, cost_usd=0.4011, prompt_tokens=151_000, completion_tokens=31_200),
         },
         by_label={
@@ -300,9 +296,7 @@ def result(chosen: Candidate, proof: ValidatedResult | None, **changes: object) 
                     part="instructions",
                     worth=Estimate(value=0.17, low=0.08, high=0.26, n=100),
                 ),
-                Improvement(
-                    component=CLASSIFY, part="demos", worth=Estimate(value=0.05, low=-0.02, high=0.12, n=100)
-                ),
+                Improvement(component=CLASSIFY, part="demos", worth=Estimate(value=0.05, low=-0.02, high=0.12, n=100)),
             )
             if proof is not None and chosen != BASELINE
             else (),
