@@ -1,7 +1,7 @@
 """Writes the demo's dataset anew: messages of customers, each with one order number among other numbers.
 
 Half of the test messages follow templates that neither train nor val has. Synthetic and seeded: the same file every
-time, which `tests/unit/cli/test_demo.py` checks.
+time, which `tests/unit/cli/test_demo_data.py` checks.
 """
 
 import json

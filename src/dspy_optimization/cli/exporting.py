@@ -1,0 +1,101 @@
+"""Results as files."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import typer
+
+from dspy_optimization.adapters.dspy.artifact import save_agent
+from dspy_optimization.adapters.dspy.programs import Parts
+from dspy_optimization.adapters.dspy.runnable import DspyAgents
+from dspy_optimization.adapters.postgres.documents import write
+from dspy_optimization.adapters.report import html
+from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.loading import agent_to_json
+from dspy_optimization.cli.ending import report_of
+from dspy_optimization.cli.house import House, short_id
+from dspy_optimization.cli.optimizing import check_file
+from dspy_optimization.errors import ConflictError, InvalidRequestError, TrackingError
+from dspy_optimization.optimization.request import Optimization
+
+AGENT, EVIDENCE, REPORT = "agent", "evidence.json", "report.html"
+
+
+def export_run(house: House, run: Optimization, to: Path | None) -> Path:
+    """Write agent, evidence and report of a result into a new folder, all or nothing; return it.
+
+    Raises:
+        ConflictError: the folder is there and holds something.
+        InvalidRequestError: there is no result yet, or the place cannot be written.
+    """
+    result = house.engine.stores.results.result(run.request.id)
+    if result is None:
+        raise InvalidRequestError(
+            f"wanted: an optimization with a result; found: {run.request.id} is {run.status.value}; possible: "
+            "dspy-opt runs resume, or one that dspy-opt runs ls shows as completed"
+        )
+    folder = (Path(_named(house, run)) if to is None else to.expanduser()).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConflictError(f"wanted: a new or empty folder; found: {folder} holds something; possible: --to another")
+    agent = DspyAgents(Parts(allowed=house.engine.allowed)).build(
+        house.engine.stores.agents.get(run.request.target.version)
+    )
+    made = report_of(house, run.request.id)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            save_agent(partial / AGENT, agent, result.optimized)
+            html.write(made, partial / REPORT)
+            evidence = {"request": write(run.request), "result": write(result)}
+            (partial / EVIDENCE).write_text(_pretty(evidence), encoding="utf-8")
+            partial.chmod(0o755)
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def write_report(house: House, run: Optimization, path: Path | None) -> Path:
+    """Write the HTML report and return where it is; tell MLflow what it did not take at the end."""
+    place = Path(f"{_named(house, run)}.html") if path is None else path.expanduser()
+    check_file(place, "--path")
+    written = html.write(report_of(house, run.request.id), place.absolute())
+    result = house.engine.stores.results.result(run.request.id)
+    if result is not None and result.artifact.mlflow_run_id is None:
+        try:
+            house.engine.optimizer.track(run.request.id)
+        except TrackingError as error:
+            typer.echo(f"warning: {error}", err=True)
+    return written
+
+
+def write_agent(config: AgentConfig, path: Path) -> Path:
+    """Write the configuration as a file that `optimize` reads, never over another one."""
+    check_file(path, "--to")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_pretty(agent_to_json(config)))
+    except FileExistsError as error:
+        raise ConflictError(f"wanted: a new file; found: {path} exists; possible: --to another") from error
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def _named(house: House, run: Optimization) -> str:
+    return f"{run.request.target.id}-{short_id(house.engine.stores.optimizations, run.request.id)}"
+
+
+def _pretty(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"wanted: a place that can be written; found: {path}: {error.strerror or error}; possible: another place"
+    )
