@@ -114,7 +114,19 @@ def optimize(
                 ),
             )
             resume = engine.intake.accept(engine.intake.check(proposal)).request.id
+        else:
+            _check_same(engine, resume, config)
         return _finish(engine, resume, DspyAgents(Parts(allowed=engine.allowed, programs=dict(programs))))
+
+
+def _check_same(engine: Engine, optimization_id: OptimizationId, config: AgentConfig) -> None:
+    target = engine.stores.optimizations.get(optimization_id).request.target
+    if config.version != target.version:
+        raise InvalidRequestError(
+            f"resume: wanted: the agent {target.id} as it was when optimization {optimization_id} began (version "
+            f"{target.version[:12]}); found: {config.name} in version {config.version[:12]}; possible: that agent, or "
+            "a new optimization of this one"
+        )
 
 
 def _finish(engine: Engine, optimization_id: OptimizationId, builder: DspyAgents) -> Optimized:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
 from dspy_optimization.adapters.dspy.artifact import program_state
@@ -43,6 +44,9 @@ from dspy_optimization.optimization.request import Constraints, Optimization
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.settings import Settings
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
+
+Chosen = TypeVar("Chosen", Role, str)
+"""How a model is chosen: by role or by name."""
 
 LIVE_METRIC = "live"
 """The metric type that stands for a function only this process has."""
@@ -106,7 +110,8 @@ def open_engine(
         open_parts.callback(models.close)
         stores = _stores(database, tenant, allowed)
         builder = DspyAgents(
-            Parts(allowed=allowed, programs=dict(live.programs)), Surroundings(prices=_prices(settings.models))
+            Parts(allowed=allowed, programs=dict(live.programs)),
+            Surroundings(prices=_prices(settings.models), named_prices=_prices(settings.named_models)),
         )
         algorithms = AlgorithmRegistry.of_environment()
 
@@ -187,9 +192,9 @@ def _metrics(
     return {**metrics_from_specs(others, allowed=allowed, judge=judge_from_json), **found}
 
 
-def _prices(models: Mapping[Role, ModelSpec]) -> dict[Role, Price]:
-    prices = {role: price_of(spec) for role, spec in models.items()}
-    return {role: price for role, price in prices.items() if price is not None}
+def _prices(models: Mapping[Chosen, ModelSpec]) -> dict[Chosen, Price]:
+    prices = {chosen: price_of(spec) for chosen, spec in models.items()}
+    return {chosen: price for chosen, price in prices.items() if price is not None}
 
 
 def _check_prices(settings: Settings, agent: AgentConfig, constraints: Constraints) -> None:

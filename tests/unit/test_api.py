@@ -98,7 +98,7 @@ def test_a_configuration_and_a_named_metric_do_as_well(settings: Settings, tmp_p
 
 
 def test_what_stops_it_can_be_mended_and_resumed(settings: Settings, server: ModelServer) -> None:
-    """The error carries the id; resuming pays for nothing again."""
+    """The error carries the id; resuming pays for nothing again, and only the same agent can be resumed."""
     calls = 0
 
     def dying(received: Received) -> Reply:
@@ -119,6 +119,9 @@ def test_what_stops_it_can_be_mended_and_resumed(settings: Settings, server: Mod
                 track=False,
             )
 
+    another = dspy.Predict(dspy.Signature("number -> answer", "Another task."))
+    with pytest.raises(InvalidRequestError, match="wanted: the agent Predict as it was"):
+        optimize(another, EXAMPLES, same, settings=settings, track=False, resume=stopped.value.optimization_id)
     optimized = optimize(
         program,
         EXAMPLES,

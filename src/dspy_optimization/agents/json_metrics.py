@@ -57,13 +57,14 @@ class JsonMatch:
     def _field(self, name: str, wanted: Json, found: Json) -> tuple[list[str], int]:
         """Return the complaints about one field, and how many of its parts are right."""
         expected = _leaves(wanted, name)
-        if isinstance(wanted, list | dict) and isinstance(found, str):
-            try:
+        said = found
+        try:
+            if isinstance(wanted, list | dict) and isinstance(found, str):
                 found = json.loads(found)
-            except (ValueError, RecursionError) as error:
-                complaint = f"{name} is no JSON ({error}): {brief(found)}"
-                return [complaint, *(f"{path} is missing" for path in list(expected)[1:])], 0
-        given = _leaves(found, name) if found is not None else {}
+            given = _leaves(found, name) if found is not None else {}
+        except (ValueError, RecursionError) as error:
+            complaint = f"{name} is no JSON ({error}): {brief(said)}"
+            return [complaint, *(f"{path} is missing" for path in list(expected)[1:])], 0
         comparison: Comparison = NormalizedMatch() if self.normalize else ExactMatch()
         wrong: list[str] = []
         for path in dict.fromkeys((*expected, *given)):

@@ -29,7 +29,10 @@ def parse_number(value: Json, *, extract: bool = False) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int | float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a model may write a whole number of any length
+            return None
     match = _WHOLE.fullmatch(value.strip())
     written = match.group("number") if match is not None else ""
     if not any(letter.isdigit() for letter in written) and extract:

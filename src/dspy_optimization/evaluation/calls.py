@@ -7,7 +7,8 @@ The way of one call (`CallScope.call`), first match ends it:
     3  the answer is in memory                   → returned
     4  the same call is in flight                → its answer; when its leader was stopped, go on from 3
     5  the answer is in the store                → returned
-    6  the budget holds the worst case           → or BudgetSpent; waits while only calls in flight are in the way
+    6  the scope may pay, by its own rule        → or what the rule raises
+       and the budget holds the worst case       → or BudgetSpent; waits while only calls in flight are in the way
     7  the charge is written as started, durably → nothing is ever sent unseen
     8  the model answers                         → settled in the budget; charge and answer go to the group commit
 
@@ -52,11 +53,11 @@ from dspy_optimization.errors import (
     TurnOver,
 )
 from dspy_optimization.evaluation.budget import Budget, BudgetWarning, require_prices
-from dspy_optimization.evaluation.cashier import Cashier, Question
+from dspy_optimization.evaluation.cashier import Cashier, Question, admit_all, cost_usd
 from dspy_optimization.evaluation.flight import Flight
 from dspy_optimization.evaluation.group_commit import GroupCommit
 from dspy_optimization.evaluation.group_look_up import GroupLookUp
-from dspy_optimization.evaluation.ledger import Bill, LedgerStore, OptimizationId
+from dspy_optimization.evaluation.ledger import Bill, LedgerStore, OptimizationId, Spend
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.memory import Memory
 from dspy_optimization.evaluation.model import CallKey, LanguageModel, ModelRequest, ModelResponse, Role, call_key
@@ -173,7 +174,13 @@ class LedgerSession:
         """Return the bill of the whole optimization; `answered_from_ledger` is this session's."""
         return self._cashier.tally.bill()
 
-    def scope(self, label: str, stop: StopSignal, allowance_calls: int | None = None) -> "CallScope":
+    def scope(
+        self,
+        label: str,
+        stop: StopSignal,
+        allowance_calls: int | None = None,
+        admit: Callable[[], None] = admit_all,
+    ) -> "CallScope":
         """Return the calls of one piece of work.
 
         Args:
@@ -181,8 +188,10 @@ class LedgerSession:
             stop: ends this piece; also set when one of its calls has to end it, so give each piece its own.
             allowance_calls: how many different calls it may ask for, paid or known: a replay, which pays
                 nothing, ends at the same call. None: as many as it wants.
+            admit: asked before a call is paid; raises what ends the piece. Not asked for known answers, so that
+                a replay gets as far as the first run did, whatever was spent since.
         """
-        return CallScope(self, label, stop, allowance_calls)
+        return CallScope(self, label, stop, allowance_calls, admit)
 
     def flush(self) -> None:
         """Return when everything answered so far is durable. Raises `StoreError`."""
@@ -281,18 +290,33 @@ class LedgerSession:
 class CallScope:
     """The calls of one piece of work; implements `evaluation.agent.Calls`. Thread-safe."""
 
-    def __init__(self, session: LedgerSession, label: str, stop: StopSignal, allowance_calls: int | None) -> None:
+    def __init__(
+        self,
+        session: LedgerSession,
+        label: str,
+        stop: StopSignal,
+        allowance_calls: int | None,
+        admit: Callable[[], None],
+    ) -> None:
         self._session = session
+        self._admitted = admit
         self._label = label
         self._stop = stop
         self._allowance_calls = allowance_calls
         self._asked: set[CallKey] = set()
+        self._answered: set[CallKey] = set()
+        self._taken = Spend()
         self._lock = threading.Lock()
 
     @property
     def asked_calls(self) -> int:
         """Different calls asked for so far, paid or known."""
         return len(self._asked)
+
+    @property
+    def taken(self) -> Spend:
+        """What the different calls answered so far take, all roles, paid or known: a replay says the same."""
+        return self._taken
 
     def call(self, role: Role, request: ModelRequest) -> ModelResponse:
         """Return the answer, from the ledger when it is known.
@@ -306,8 +330,16 @@ class CallScope:
             model = self._session.model(role)
             key = call_key(model.identity, request)
             self._admit(key)
-            question = Question(key=key, role=role, label=self._label, model=model, request=request, stop=self._stop)
-            return self._session.ask(question)
+            question = Question(
+                key=key,
+                role=role,
+                label=self._label,
+                model=model,
+                request=request,
+                stop=self._stop,
+                admit=self._admitted,
+            )
+            answer = self._session.ask(question)
         except StopSearch as reason:
             self._stop.stop(reason)
             raise
@@ -317,6 +349,19 @@ class CallScope:
             raise
         except InfrastructureError as error:
             self._fail(error)
+        self._count(question, answer)
+        return answer
+
+    def _count(self, question: Question, answer: ModelResponse) -> None:
+        with self._lock:
+            if question.key not in self._answered:
+                self._answered.add(question.key)
+                self._taken += Spend(
+                    calls=1,
+                    cost_usd=cost_usd(answer, question.model.price),
+                    prompt_tokens=answer.prompt_tokens,
+                    completion_tokens=answer.completion_tokens,
+                )
 
     def _admit(self, key: CallKey) -> None:
         with self._lock:

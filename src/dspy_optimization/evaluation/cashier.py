@@ -15,6 +15,10 @@ from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.evaluation.tally import Tally
 
 
+def admit_all() -> None:
+    """Let every call be paid that the budget can pay."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One call with everything that is settled before it is made."""
@@ -25,6 +29,8 @@ class Question:
     model: LanguageModel
     request: ModelRequest
     stop: StopSignal
+    admit: Callable[[], None] = admit_all
+    """Raises what ends the work when this call may not be paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,7 @@ class Cashier:
 
         The end of the call is handed to the group commit without waiting.
         """
+        question.admit()
         need = worst_case(question.request, question.model.price)
         charge = Charge(
             id=ChargeId(self.new_id()),
@@ -77,13 +84,14 @@ class Cashier:
         return question.model.complete(question.request)
 
     def _end(self, charge: Charge, reservation: Reservation, answer: ModelResponse | None) -> None:
+        # first: whatever fails below, what was paid is on its way to the ledger
+        self.writer.submit(ended=[charge], answers={charge.key: answer} if answer is not None else {})
         self.tally.add(charge)
         if charge.status is ChargeStatus.FAILED:
             self.budget.release(reservation)
         else:
             tokens = charge.prompt_tokens + charge.completion_tokens
             self.budget.settle(reservation, cost_usd=charge.cost_usd, tokens=tokens)
-        self.writer.submit(ended=[charge], answers={charge.key: answer} if answer is not None else {})
 
 
 def _failed(charge: Charge) -> Charge:
@@ -91,13 +99,17 @@ def _failed(charge: Charge) -> Charge:
 
 
 def _settled(charge: Charge, answer: ModelResponse, price: Price | None) -> Charge:
-    cost_usd = answer.cost_usd
-    if cost_usd is None:
-        cost_usd = price.cost_usd(answer.prompt_tokens, answer.completion_tokens) if price is not None else 0.0
     return replace(
         charge,
         status=ChargeStatus.SETTLED,
-        cost_usd=cost_usd,
+        cost_usd=cost_usd(answer, price),
         prompt_tokens=answer.prompt_tokens,
         completion_tokens=answer.completion_tokens,
     )
+
+
+def cost_usd(answer: ModelResponse, price: Price | None) -> float:
+    """Return what an answer costs: what it says itself, else its tokens at the price of the model asked, else 0."""
+    if answer.cost_usd is not None:
+        return answer.cost_usd
+    return price.cost_usd(answer.prompt_tokens, answer.completion_tokens) if price is not None else 0.0

@@ -34,7 +34,7 @@ from dspy_optimization.optimization.result import Improvement
 from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext
 from dspy_optimization.optimization.store import ResultStore, TrialStore
 from dspy_optimization.optimization.turns import AlgorithmFailure, TurnTaker
-from dspy_optimization.statistics import Headroom, Verdict, headroom
+from dspy_optimization.statistics import Headroom, Verdict, check_reuse, headroom
 
 _TIE = 1e-9
 """Means of the same scores added in another order differ by less."""
@@ -113,6 +113,7 @@ class Course:
         work = self._work
         ended = "finished"
         settled: tuple[Verdict, str] | None = None
+        validated: ValidatedResult | None = None
         try:
             baseline = self._measure_baseline()
             room = self._headroom(baseline)
@@ -130,9 +131,9 @@ class Course:
             validated = self._gate(chosen, settled)
             improvements = self._ablate(chosen) if settled is None else ()
         except CancelRequested:
-            return self._outcome(self._choose(), None, (), "cancelled")
+            return self._outcome(self._choose(), validated, (), "cancelled")
         except BudgetSpent as reason:
-            return self._outcome(self._choose(), None, (), reason.cap)
+            return self._outcome(self._choose(), validated, (), reason.cap)
         return self._outcome(chosen, validated, improvements, ended)
 
     def _outcome(
@@ -175,9 +176,7 @@ class Course:
         search = Search(self._context(), "baseline", scope, stop)
         results = search.evaluate(work.agent.baseline, val)
         each = measured_per_example(
-            results,
-            judge_calls=sum(isinstance(metric, ModelMetric) for metric in work.metrics.values()),
-            seconds=max(work.elapsed_seconds() - began, 1e-6),
+            scope.taken, examples=len(results), seconds=max(work.elapsed_seconds() - began, 1e-6)
         )
         scales = {
             item.metric: sum(result.scores[item.metric].value for result in results) / len(results)
@@ -230,16 +229,25 @@ class Course:
             n_val=len(work.dataset[Split.VAL]),
         )
         stop = StopSignal(work.stop)
+
+        def open_calls(label: str, stop: StopSignal, allowance_calls: int | None) -> CallScope:
+            # Only what is paid is checked: a replay after a crash in the gate has spent more than a search may,
+            # and has to come to the same candidate all the same.
+            return work.session.scope(
+                label,
+                stop,
+                allowance_calls,
+                admit=lambda: check_spend(limits, work.session.bill().total, work.elapsed_seconds()),
+            )
+
         taker = TurnTaker(
             context=self._context(stop),
             stop=stop,
-            open_calls=work.session.scope,
-            check=lambda: check_spend(limits, work.session.bill().total, work.elapsed_seconds()),
+            open_calls=open_calls,
             failed=self._failures.append,
         )
         max_calls = None if limits.max_lm_calls is None else max(limits.max_lm_calls - baseline.asked_calls, 0)
         try:
-            check_spend(limits, work.session.bill().total, work.elapsed_seconds())
             reports = run_portfolio(
                 work.portfolio.choices, max_calls=max_calls, take=lambda turn: self._take(taker, turn)
             )
@@ -317,6 +325,7 @@ class Course:
         self._phase("gate", 0.8)
         examples = work.dataset[Split.TEST]
         use = work.results.open_test_split(work.dataset.version, work.request.id)
+        check_reuse(work.alpha, use)
         stop = StopSignal(work.stop)
         scope = work.session.scope("gate", stop)
         baseline = self._measure(work.agent.baseline, examples, scope, stop)

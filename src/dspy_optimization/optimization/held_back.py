@@ -1,13 +1,11 @@
 """What a search must leave over, so that its result can be proven."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dspy_optimization.errors import BudgetSpent, InvalidRequestError
 from dspy_optimization.evaluation.ledger import Spend
 from dspy_optimization.evaluation.limits import Limits
-from dspy_optimization.evaluation.trial import ExampleResult
 
 _MORE_CALLS = 1.25
 _LONGER_PROMPTS = 5.0
@@ -23,22 +21,19 @@ class PerExample:
     seconds: float
 
 
-def measured_per_example(results: Sequence[ExampleResult], *, judge_calls: int, seconds: float) -> PerExample:
-    """Return the mean over a baseline's results.
+def measured_per_example(taken: Spend, *, examples: int, seconds: float) -> PerExample:
+    """Return the mean over a baseline's examples.
 
     Args:
-        results: at least one.
-        judge_calls: calls the metrics make an example, counted with the tokens and cost of a task call each.
-        seconds: how long all results together took.
+        taken: by all of them together, judges and their draws included, at what each model costs.
+        examples: how many, at least one.
+        seconds: how long they took together.
     """
-    n = len(results)
-    calls = sum(result.usage.lm_calls for result in results) / n
-    share = 1.0 + (judge_calls / calls if calls else 0.0)
     return PerExample(
-        calls=calls + judge_calls,
-        tokens=share * sum(result.usage.prompt_tokens + result.usage.completion_tokens for result in results) / n,
-        cost_usd=share * sum(result.usage.cost_usd for result in results) / n,
-        seconds=seconds / n,
+        calls=taken.calls / examples,
+        tokens=taken.tokens / examples,
+        cost_usd=taken.cost_usd / examples,
+        seconds=seconds / examples,
     )
 
 

@@ -27,7 +27,7 @@ from dspy_optimization.optimization.request import (
     Target,
     TargetType,
 )
-from dspy_optimization.statistics import reuse_level
+from dspy_optimization.statistics import check_reuse, reuse_level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,10 @@ class Intake:
         agent = self.builder.build(proposal.agent)
         metrics = self.metrics(proposal.metrics)
         _check_objectives(proposal.objectives, metrics)
+        use = self.stores.results.test_split_uses(proposal.dataset.version) + 1
+        check_reuse(self.alpha, use)
         report = check_dataset(
-            proposal.dataset, proposal.agent, proposal.objectives, alpha=reuse_level(self.alpha, use=1)
+            proposal.dataset, proposal.agent, proposal.objectives, alpha=reuse_level(self.alpha, use)
         )
         if not report.usable:
             raise InvalidRequestError(report.sentence)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
@@ -14,6 +14,7 @@ from dspy_optimization.agents.metric import Metric
 from dspy_optimization.agents.objective import Objectives
 from dspy_optimization.algorithms.problem import Algorithm
 from dspy_optimization.errors import (
+    BudgetSpent,
     CancelRequested,
     ConflictError,
     EngineError,
@@ -28,12 +29,13 @@ from dspy_optimization.errors import (
     TrackingError,
 )
 from dspy_optimization.evaluation.agent import AgentBuilder, RunnableAgent
-from dspy_optimization.evaluation.budget import BudgetWarning
+from dspy_optimization.evaluation.budget import BudgetWarning, Cap
 from dspy_optimization.evaluation.calls import LedgerSession
 from dspy_optimization.evaluation.evaluator import Evaluator
 from dspy_optimization.evaluation.judge import ModelMetric
 from dspy_optimization.evaluation.ledger import LedgerStore, OptimizationId
 from dspy_optimization.evaluation.model import LanguageModel, Role
+from dspy_optimization.evaluation.patience import Patience
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.course import Course, Outcome, Portfolio, Workplace
@@ -49,6 +51,8 @@ from dspy_optimization.optimization.store import (
 )
 
 _HEARTBEAT_SECONDS = 0.5
+_PATIENCE_SECONDS = 60.0
+"""How long the database may be away before the work pauses; the ledger waits as long."""
 
 
 class Models(Protocol):
@@ -169,9 +173,11 @@ class Optimizer:
         dataset = self.stores.datasets.get(request.dataset)
         agent = self.builder.build(config)
         metrics = self.metrics(request)
-        models = self.models.open(config, stop, self._fallback_teller(request.id))
+        waits = StopSignal(stop)
+        models = self.models.open(config, waits, self._fallback_teller(request.id))
         try:
             with (
+                _ending(waits, request.constraints.limits.max_seconds, clock),
                 LedgerSession.open(
                     self.stores.ledger,
                     request.id,
@@ -298,9 +304,21 @@ class Optimizer:
             alpha=self.alpha,
             elapsed_seconds=clock.elapsed_seconds,
             now=self.now,
-            emit=self.stores.events.emit,
-            advance=lambda progress: self._advance(request.id, progress, clock),
+            emit=lambda event: self._patiently(lambda: self.stores.events.emit(event)),
+            advance=lambda progress: self._patiently(lambda: self._advance(request.id, progress, clock)),
         )
+
+    def _patiently(self, action: Callable[[], None]) -> None:
+        """Do it, again while the database is away for a moment. Raises `StoreError` when it stays away."""
+        Patience(_PATIENCE_SECONDS, self.seconds).run(action, time.sleep)
+
+    def _mention(self, event: Event) -> None:
+        """Tell of something from inside a call. Never fails, for the call's answer is paid by then.
+
+        When the database stays away the ledger, which cannot go on without it, ends the work and says so.
+        """
+        with suppress(StoreError):
+            self._patiently(lambda: self.stores.events.emit(event))
 
     def _advance(self, optimization_id: OptimizationId, progress: float, clock: "_WorkClock") -> None:
         self.stores.optimizations.update(
@@ -321,7 +339,9 @@ class Optimizer:
                     )
                 except StoreError:
                     continue  # the database is away; the ledger, which cannot go on without it, decides
-                except ConflictError:
+                except ConflictError as taken:
+                    # Somebody else works on it now: whatever is called here would be paid twice.
+                    stop.stop(RequestFailed(taken))
                     return
                 if seen.wish is Wish.PAUSE:
                     stop.stop(PauseRequested("a person asked for a pause"))
@@ -369,26 +389,13 @@ class Optimizer:
 
     def _warning_teller(self, optimization_id: OptimizationId) -> Callable[[BudgetWarning], None]:
         def tell(warning: BudgetWarning) -> None:
-            self.stores.events.emit(
-                Event(
-                    type=EventType.BUDGET_WARNING,
-                    optimization_id=optimization_id,
-                    at=self.now(),
-                    data={
-                        "cap": warning.cap,
-                        "limit": warning.limit,
-                        "used": warning.used,
-                        "share": warning.share,
-                    },
-                    key=f"budget/{warning.cap}/{warning.share}",
-                )
-            )
+            self._mention(warning.event(optimization_id, self.now()))
 
         return tell
 
     def _fallback_teller(self, optimization_id: OptimizationId) -> Callable[[Role, str, str, str], None]:
         def tell(role: Role, wanted: str, used: str, reason: str) -> None:
-            self.stores.events.emit(
+            self._mention(
                 Event(
                     type=EventType.MODEL_FALLBACK,
                     optimization_id=optimization_id,
@@ -399,6 +406,22 @@ class Optimizer:
             )
 
         return tell
+
+
+@contextmanager
+def _ending(waits: StopSignal, max_seconds: float | None, clock: "_WorkClock") -> Iterator[None]:
+    """End what waits inside a model (its queue, its pauses) when the time is up; what the ledger knows goes on."""
+    if max_seconds is None:
+        yield
+        return
+    left = max(max_seconds - clock.elapsed_seconds(), 0.0)
+    timer = threading.Timer(left, waits.stop, [BudgetSpent(Cap.SECONDS.value, max_seconds)])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _WorkClock:

@@ -72,8 +72,8 @@ class ResultStore(Protocol):
         """Return the result; None while there is none."""
         ...
 
-    def test_split_uses(self, dataset: DatasetVersion, excluding: OptimizationId) -> int:
-        """Return how many other optimizations opened the test split of this dataset version.
+    def test_split_uses(self, dataset: DatasetVersion, excluding: OptimizationId | None = None) -> int:
+        """Return how many optimizations opened the test split of this dataset version, one of them left out.
 
         Counts them from the moment the gate opens the split, not from the result.
         """

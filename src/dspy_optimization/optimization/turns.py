@@ -6,9 +6,8 @@ from typing import Protocol
 
 from dspy_optimization.agents.example import Split
 from dspy_optimization.algorithms.problem import Algorithm, Problem
-from dspy_optimization.errors import StopSearch, TurnOver
+from dspy_optimization.errors import TurnOver
 from dspy_optimization.evaluation.agent import Calls
-from dspy_optimization.evaluation.model import ModelRequest, ModelResponse, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport
@@ -22,28 +21,6 @@ class CountedCalls(Calls, Protocol):
     def asked_calls(self) -> int:
         """Distinct calls asked so far, paid or not."""
         ...
-
-
-class TurnCalls(Calls):
-    """Calls of one turn: checks what may still be spent, then asks. Counts distinct questions.
-
-    Distinct questions, not payments, use up the allowance of a turn: a resumed search asks the same questions
-    and pays for none of them, and must end at the same one.
-    """
-
-    def __init__(self, calls: Calls, stop: StopSignal, check: Callable[[], None]) -> None:
-        self._calls = calls
-        self._stop = stop
-        self._check = check
-
-    def call(self, role: Role, request: ModelRequest) -> ModelResponse:
-        """Return the answer; ends the search when its share of the budget is used up."""
-        try:
-            self._check()
-        except StopSearch as reason:
-            self._stop.stop(reason)
-            raise
-        return self._calls.call(role, request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +40,13 @@ class TurnTaker:
     """Of all searches together."""
     open_calls: Callable[[str, StopSignal, int | None], CountedCalls]
     """Opens the calls of an algorithm that end with a stop, and after so many distinct calls (None: no bound)."""
-    check: Callable[[], None]
-    """Raises `BudgetSpent` when all searches together have used up their caps."""
     failed: Callable[[AlgorithmFailure], None]
 
     def take(self, turn: Turn, algorithm: Algorithm, problem: Problem) -> TurnReport:
         """Let the algorithm search, complete what it submitted, and say what it came to."""
         stop = StopSignal(self.stop)
         calls = self.open_calls(turn.choice.name, stop, turn.allowance_calls)
-        search = Search(self.context, algorithm.name, TurnCalls(calls, stop, self.check), stop)
+        search = Search(self.context, algorithm.name, calls, stop)
         self._tell(EventType.ALGORITHM_STARTED, turn, {"allowance_calls": turn.allowance_calls, "reason": turn.reason})
         failure = self._search(algorithm, problem, search, stop)
         outcome = TurnOutcome.OUT_OF_CALLS if isinstance(stop.reason, TurnOver) else TurnOutcome.FINISHED
@@ -111,7 +86,7 @@ class TurnTaker:
         """Measure submitted candidates on what is missing of val; the allowance of the turn does not count here."""
         stop = StopSignal(self.stop)
         calls = self.open_calls(search.algorithm, stop, None)
-        finisher = Search(self.context, search.algorithm, TurnCalls(calls, stop, self.check), stop)
+        finisher = Search(self.context, search.algorithm, calls, stop)
         for candidate in search.submitted:
             if self.context.scoreboard.on_val(candidate) is None:
                 results = finisher.evaluate(candidate, problem.val)

@@ -11,7 +11,7 @@ from dspy_optimization.statistics.intervals import (
     t_interval,
     wilson_interval,
 )
-from dspy_optimization.statistics.multiplicity import benjamini_hochberg, holm, max_t, reuse_level
+from dspy_optimization.statistics.multiplicity import benjamini_hochberg, check_reuse, holm, max_t, reuse_level
 from dspy_optimization.statistics.paired import (
     PairedMethod,
     PairedSample,
@@ -49,6 +49,7 @@ __all__ = [
     "adjust_for_objectives",
     "bca_interval",
     "benjamini_hochberg",
+    "check_reuse",
     "compare",
     "detectable_mean",
     "detectable_share",

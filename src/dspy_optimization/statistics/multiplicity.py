@@ -93,6 +93,24 @@ def reuse_level(alpha: float, use: int) -> float:
     return alpha / (use * (use + 1))
 
 
+def check_reuse(alpha: float, use: int) -> None:
+    """Refuse a use of a test split whose level is below what the random tests can resolve.
+
+    Args:
+        alpha: for all uses together, in (0, 1).
+        use: 1 for the first.
+
+    Raises:
+        InvalidRequestError: the level is not above 1 / (RESAMPLES + 1); at an alpha of 0.05 from the 22nd use on.
+    """
+    level = reuse_level(alpha, use)
+    if level <= 1.0 / (RESAMPLES + 1):
+        raise InvalidRequestError(
+            f"wanted: a test split that can still prove something; found: use {use} of this one, which leaves a level "
+            f"of {level:.2g}; possible: a dataset with fresh test examples"
+        )
+
+
 def _sorted(p_values: Sequence[float]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
     p = np.asarray(p_values, float)
     if not bool(np.all((p >= 0.0) & (p <= 1.0))):

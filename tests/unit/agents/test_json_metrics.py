@@ -91,3 +91,11 @@ def test_equal_structures_are_worth_one(expected) -> None:
     """Reflexive, and in [0, 1] against anything."""
     assert 1.0 == _score(expected, expected).value
     assert 0.0 <= _score(expected, dict.fromkeys(expected, 0)).value <= 1.0
+
+
+def test_an_answer_nested_beyond_reason_is_wrong() -> None:
+    """Small models repeat one bracket until they are cut off; that is a wrong answer and no crash."""
+    for depth in (300, 500, 900, 5000):
+        score = _score({"a": [1, 2]}, {"a": "[" * depth + "1" + "]" * depth})
+
+        assert 0.0 == score.value

@@ -105,3 +105,10 @@ def test_an_expected_value_that_is_no_number_stops_the_run() -> None:
         InvalidRequestError, match=r"the metric n, example .*: the expected value is wanted as a number"
     ):
         metric.score(example("q", "many"), answered(1))
+
+
+def test_a_number_too_long_to_hold_is_no_number() -> None:
+    """A model may write a whole number of any length; that is a wrong answer and no crash."""
+    score = NumericMatch().compare(42, 10**400)
+
+    assert (0.0, "not a number") == (score.value, score.failure)

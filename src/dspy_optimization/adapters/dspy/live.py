@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 
-from dspy_optimization.adapters.dspy.components import components
+from dspy_optimization.adapters.dspy.components import components, read_candidate
 from dspy_optimization.adapters.dspy.json_values import json_object
 from dspy_optimization.agents.config import AgentConfig, AgentKind
 from dspy_optimization.agents.reading import RecordFields
@@ -52,7 +52,9 @@ def live_agent(program: object, name: str | None = None) -> LiveAgent:
         )
     called = re.sub(r"\W", "_", name if name is not None else type(program).__name__)
     config = AgentConfig(name=called, kind=AgentKind.ENTRYPOINT, entrypoint=f"{MODULE}:{called}")
-    return LiveAgent(config=config, program=program, fields=_fields(program))
+    # What the program says belongs to the version: two of one class are two agents.
+    said = config.with_candidate(read_candidate(program))
+    return LiveAgent(config=said, program=program, fields=_fields(program))
 
 
 def _fields(program: Any) -> RecordFields:

@@ -39,7 +39,9 @@ class ModelUse:
                 f"possible: {', '.join(roles)}"
             )
         adapter = adapter_named(config.adapter, json_fallback=json_fallback)
-        return cls(adapter=adapter, role=roles[config.model.role], parameters=dict(config.model.parameters))
+        # A model chosen by name stands in for the task role's, whatever role it would have been.
+        role = roles[config.model.role] if config.model.name is None else Role.TASK
+        return cls(adapter=adapter, role=role, parameters=dict(config.model.parameters))
 
     def model(self, lm: Any) -> Any:
         """Return the LM asked this way: another role where the ledger answers, the caller's own LM elsewhere."""

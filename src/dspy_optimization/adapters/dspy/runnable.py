@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dspy
@@ -36,8 +36,21 @@ class Surroundings:
 
     prices: Mapping[Role, Price] = field(default_factory=dict)
     """For `Usage.cost_usd`; a role without a price costs 0 there (the ledger's bill does not look here)."""
+    named_prices: Mapping[str, Price] = field(default_factory=dict)
+    """The same for models that agents choose by name."""
     capabilities: Capabilities = field(default_factory=Capabilities)
     json_fallback: bool = False
+
+    def of(self, config: AgentConfig) -> "Surroundings":
+        """Return the surroundings of one agent: a model it chose by name has a price of its own, or none."""
+        name = config.model.name
+        if name is None:
+            return self
+        prices = dict(self.prices)
+        prices.pop(Role.TASK, None)
+        if name in self.named_prices:
+            prices[Role.TASK] = self.named_prices[name]
+        return replace(self, prices=prices)
 
 
 class DspyAgent:
@@ -207,7 +220,7 @@ class DspyAgents:
         Raises:
             InvalidRequestError: something of the configuration is missing, unknown, not allowed or cannot run here.
         """
-        return DspyAgent(config, build_program(config, self._parts), self._surroundings)
+        return DspyAgent(config, build_program(config, self._parts), self._surroundings.of(config))
 
     def as_module(self, config: AgentConfig, candidate: Candidate | None = None) -> AgentModule:
         """Return the agent, with a candidate, as a `dspy.Module` for anybody's own LM.

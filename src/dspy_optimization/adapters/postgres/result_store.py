@@ -56,11 +56,11 @@ class PostgresResults:
             document = connection.execute(query).scalar_one_or_none()
         return None if document is None else read(OptimizationResult, document)
 
-    def test_split_uses(self, dataset: DatasetVersion, excluding: OptimizationId) -> int:
-        """Return how many other optimizations opened the test split of this dataset version."""
-        others = sa.select(sa.func.count()).where(
-            test_split_use.c.dataset_version == dataset, test_split_use.c.optimization_id != excluding
-        )
+    def test_split_uses(self, dataset: DatasetVersion, excluding: OptimizationId | None = None) -> int:
+        """Return how many optimizations opened the test split of this dataset version, one of them left out."""
+        others = sa.select(sa.func.count()).where(test_split_use.c.dataset_version == dataset)
+        if excluding is not None:
+            others = others.where(test_split_use.c.optimization_id != excluding)
         with self._database.transaction(self._tenant) as connection:
             return connection.execute(others).scalar_one()
 

@@ -69,3 +69,13 @@ def test_an_example_without_inputs_is_refused() -> None:
     """Which fields may be shown to the agent is not guessed."""
     with pytest.raises(InvalidRequestError, match=r"example 2: .*with_inputs"):
         list(records([{"a": 1}, dspy.Example(question="1 + 1", answer=2)]))
+
+
+def test_two_programs_of_one_class_are_two_agents() -> None:
+    """What a program says belongs to its version; the same again is the same."""
+    versions = [
+        live_agent(dspy.Predict(dspy.Signature("question -> answer", says))).config.version
+        for says in ("Be brief.", "Be thorough.", "Be brief.")
+    ]
+
+    assert versions[0] == versions[2] != versions[1]

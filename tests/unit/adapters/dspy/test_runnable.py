@@ -78,6 +78,21 @@ def test_the_bill_of_a_run():
     )
 
 
+def test_a_model_chosen_by_name_costs_its_own_price():
+    """And it is asked in the task role, whatever role stands beside the name: that is where the engine puts it."""
+    named = replace(KINDS["entrypoint"], model=ModelChoice(role="reflection", name="far"))
+    prices = {Role.TASK: Price(prompt_usd=1.0, completion_usd=1.0)}
+    far = {"far": Price(prompt_usd=100.0, completion_usd=200.0)}
+    calls = FakeCalls()
+
+    agent = build(named, prices=prices, named_prices=far)
+    unknown = build(named, prices=prices)
+
+    assert 0.004 == agent.run(agent.baseline, {"question": "why?"}, calls).usage.cost_usd
+    assert 0.0 == unknown.run(unknown.baseline, {"question": "why?"}, FakeCalls()).usage.cost_usd
+    assert {Role.TASK} == {role for role, _ in calls.asked}
+
+
 def test_steps_tell_what_every_component_did():
     """Inputs and outputs of each step, in order."""
     agent = build(KINDS["entrypoint"])
