@@ -82,7 +82,8 @@ def test_packages_hold_imports_or_nothing() -> None:
     busy = [
         _name(path)
         for path in MODULES
-        if path.name == "__init__.py" and path.parent != SOURCE
+        if path.name == "__init__.py"
+        and path.parent != SOURCE
         and any(not isinstance(node, allowed) for node in ast.parse(path.read_text(encoding="utf-8")).body)
     ]
 

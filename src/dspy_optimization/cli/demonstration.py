@@ -82,10 +82,4 @@ def _tell_more(house: House) -> None:
     typer.echo(f"\n{_HONEST}")
     typer.echo(f"Report:  {house.settings.data_directory / 'reports' / 'demo.html'}")
     typer.echo(f"Agent:   {export_run(house, run, folder)}")
-    typer.echo(f"MLflow:  {_place(house)}dspy-opt mlflow")
-
-
-def _place(house: House) -> str:
-    if house.settings.database_url is not None:
-        return ""
-    return f"DSPY_OPT_DATA_DIR={house.settings.data_directory} "
+    typer.echo(f"MLflow:  {house.words_before}dspy-opt mlflow")

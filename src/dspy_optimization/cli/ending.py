@@ -55,9 +55,11 @@ def _hints(house: House, made: Report, wishes: Wishes, written: Path | None) -> 
     if written is not None:
         lines.append(f"Report: {written}")
     if optimization.status in {OptimizationStatus.PAUSED, OptimizationStatus.FAILED}:
-        lines.append(f"Resume with: dspy-opt runs resume {name}")
+        lines.append(f"Resume with: {house.words_before}dspy-opt runs resume {name}")
     elif optimization.status in {OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED}:
-        lines.append(f"Look closer: dspy-opt runs diff {name} · runs report {name} · runs export {name}")
+        lines.append(
+            f"Look closer: {house.words_before}dspy-opt runs diff {name} · runs report {name} · runs export {name}"
+        )
     if (
         wishes.fail_under is not None
         and made.result is not None

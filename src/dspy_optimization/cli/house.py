@@ -1,5 +1,6 @@
 """The engine of this process, opened for one command."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,14 @@ class House:
 
     settings: Settings
     engine: Engine
+
+    @property
+    def words_before(self) -> str:
+        """What has to stand before `dspy-opt` so that another command finds this place; mostly nothing."""
+        usual = read_settings()
+        if (self.settings.data_directory, self.settings.database_url) == (usual.data_directory, usual.database_url):
+            return ""
+        return f"DSPY_OPT_DATA_DIR={shlex.quote(str(self.settings.data_directory))} "
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def panel(view: View, note: str | None = None) -> Panel:
     if standing.candidates:
         parts.append(_candidates(standing))
     parts += [Text(f"! {visible(one)}", style="yellow") for one in standing.notes]
-    if note is not None:
+    if note is not None and optimization.status is OptimizationStatus.RUNNING:
         parts.append(Text(note, style="bold"))
     title = f"{visible(view.agent)} · {str(optimization.request.id)[:13]} · {optimization.status.value}"
     return Panel(Group(*parts), title=title, subtitle=_hint(view), padding=(0, 1), width=None)
@@ -160,7 +160,9 @@ def _candidates(standing: Standing) -> Table:
     return table
 
 
-def _hint(view: View) -> str:
+def _hint(view: View) -> str | None:
+    if view.optimization.status is not OptimizationStatus.RUNNING:
+        return None
     if view.optimization.wish is Wish.PAUSE:
         return "pausing after the calls in flight …"
     if view.optimization.wish is Wish.CANCEL:

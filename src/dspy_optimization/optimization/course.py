@@ -31,8 +31,7 @@ from dspy_optimization.optimization.held_back import PerExample, check_spend, me
 from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport, run_portfolio
 from dspy_optimization.optimization.request import AlgorithmChoice, OptimizationRequest
 from dspy_optimization.optimization.result import Improvement
-from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext
-from dspy_optimization.optimization.store import ResultStore, TrialStore
+from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext, TrialSink
 from dspy_optimization.optimization.turns import AlgorithmFailure, TurnTaker
 from dspy_optimization.statistics import Headroom, Verdict, check_reuse, headroom
 
@@ -63,8 +62,9 @@ class Workplace:
     session: LedgerSession
     portfolio: Portfolio
     stop: StopSignal
-    trials: TrialStore
-    results: ResultStore
+    trials: TrialSink
+    open_test_split: Callable[[], int]
+    """Records durably that the sealed split is opened, and says which use it is."""
     alpha: float
     elapsed_seconds: Callable[[], float]
     """Over all resumes."""
@@ -324,7 +324,7 @@ class Course:
         work = self._work
         self._phase("gate", 0.8)
         examples = work.dataset[Split.TEST]
-        use = work.results.open_test_split(work.dataset.version, work.request.id)
+        use = work.open_test_split()
         check_reuse(work.alpha, use)
         stop = StopSignal(work.stop)
         scope = work.session.scope("gate", stop)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
@@ -37,6 +37,7 @@ from dspy_optimization.evaluation.ledger import LedgerStore, OptimizationId
 from dspy_optimization.evaluation.model import LanguageModel, Role
 from dspy_optimization.evaluation.patience import Patience
 from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.course import Course, Outcome, Portfolio, Workplace
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus, Wish
@@ -49,6 +50,8 @@ from dspy_optimization.optimization.store import (
     ResultStore,
     TrialStore,
 )
+
+Done = TypeVar("Done")
 
 _HEARTBEAT_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
@@ -145,7 +148,9 @@ class Optimizer:
             kind = EventType.OPTIMIZATION_RESUMED if resumed else EventType.OPTIMIZATION_STARTED
             begun = self.stores.optimizations.update(
                 optimization_id,
-                lambda now: replace(now, status=OptimizationStatus.RUNNING, error=None, wish=None),
+                lambda now: replace(
+                    now, updated_at=self.now(), status=OptimizationStatus.RUNNING, error=None, wish=None
+                ),
                 [self._event(optimization_id, kind, _described(before.request))],
             )
             clock = _WorkClock(begun.elapsed_seconds, self.seconds)
@@ -235,9 +240,11 @@ class Optimizer:
         status = OptimizationStatus.CANCELLED if cancelled else OptimizationStatus.COMPLETED
         kind = EventType.OPTIMIZATION_CANCELLED if cancelled else EventType.OPTIMIZATION_COMPLETED
         self.stores.optimizations.update(
-            request.id, lambda now: replace(now, elapsed_seconds=clock.elapsed_seconds(), progress=1.0)
+            request.id,
+            lambda now: replace(now, updated_at=self.now(), elapsed_seconds=clock.elapsed_seconds(), progress=1.0),
         )
-        self.stores.results.save(kept, status, [self._event(request.id, kind, _told(kept))])
+        ended = [self._event(request.id, kind, _told(kept))]
+        self._patiently(lambda: self.stores.results.save(kept, status, ended))
         return self.stores.optimizations.get(request.id)
 
     def track(self, optimization_id: OptimizationId) -> str | None:
@@ -299,8 +306,10 @@ class Optimizer:
                 },
             ),
             stop=stop,
-            trials=self.stores.trials,
-            results=self.stores.results,
+            trials=_PatientTrials(trials=self.stores.trials, patiently=self._patiently),
+            open_test_split=lambda: self._patiently(
+                lambda: self.stores.results.open_test_split(dataset.version, request.id)
+            ),
             alpha=self.alpha,
             elapsed_seconds=clock.elapsed_seconds,
             now=self.now,
@@ -308,9 +317,9 @@ class Optimizer:
             advance=lambda progress: self._patiently(lambda: self._advance(request.id, progress, clock)),
         )
 
-    def _patiently(self, action: Callable[[], None]) -> None:
+    def _patiently(self, action: Callable[[], Done]) -> Done:
         """Do it, again while the database is away for a moment. Raises `StoreError` when it stays away."""
-        Patience(_PATIENCE_SECONDS, self.seconds).run(action, time.sleep)
+        return Patience(_PATIENCE_SECONDS, self.seconds).run(action, time.sleep)
 
     def _mention(self, event: Event) -> None:
         """Tell of something from inside a call. Never fails, for the call's answer is paid by then.
@@ -323,7 +332,12 @@ class Optimizer:
     def _advance(self, optimization_id: OptimizationId, progress: float, clock: "_WorkClock") -> None:
         self.stores.optimizations.update(
             optimization_id,
-            lambda now: replace(now, progress=max(now.progress, progress), elapsed_seconds=clock.elapsed_seconds()),
+            lambda now: replace(
+                now,
+                updated_at=self.now(),
+                progress=max(now.progress, progress),
+                elapsed_seconds=clock.elapsed_seconds(),
+            ),
         )
 
     @contextmanager
@@ -335,7 +349,8 @@ class Optimizer:
             while not ended.wait(_HEARTBEAT_SECONDS):
                 try:
                     seen = self.stores.optimizations.update(
-                        optimization_id, lambda now: replace(now, elapsed_seconds=clock.elapsed_seconds())
+                        optimization_id,
+                        lambda now: replace(now, updated_at=self.now(), elapsed_seconds=clock.elapsed_seconds()),
                     )
                 except StoreError:
                     continue  # the database is away; the ledger, which cannot go on without it, decides
@@ -361,7 +376,9 @@ class Optimizer:
     ) -> Optimization:
         ended = self.stores.optimizations.update(
             optimization_id,
-            lambda now: replace(now, status=status, wish=None, elapsed_seconds=clock.elapsed_seconds()),
+            lambda now: replace(
+                now, updated_at=self.now(), status=status, wish=None, elapsed_seconds=clock.elapsed_seconds()
+            ),
             [self._event(optimization_id, kind, {})],
         )
         if status is OptimizationStatus.CANCELLED:
@@ -376,7 +393,12 @@ class Optimizer:
         ended = self.stores.optimizations.update(
             optimization_id,
             lambda now: replace(
-                now, status=status, error=str(error), wish=None, elapsed_seconds=clock.elapsed_seconds()
+                now,
+                updated_at=self.now(),
+                status=status,
+                error=str(error),
+                wish=None,
+                elapsed_seconds=clock.elapsed_seconds(),
             ),
             [self._event(optimization_id, kind, {"error": str(error), "error_type": type(error).__name__})],
         )
@@ -414,7 +436,7 @@ def _ending(waits: StopSignal, max_seconds: float | None, clock: "_WorkClock") -
     if max_seconds is None:
         yield
         return
-    left = max(max_seconds - clock.elapsed_seconds(), 0.0)
+    left = min(max(max_seconds - clock.elapsed_seconds(), 0.0), threading.TIMEOUT_MAX)
     timer = threading.Timer(left, waits.stop, [BudgetSpent(Cap.SECONDS.value, max_seconds)])
     timer.daemon = True
     timer.start()
@@ -422,6 +444,17 @@ def _ending(waits: StopSignal, max_seconds: float | None, clock: "_WorkClock") -
         yield
     finally:
         timer.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PatientTrials:
+    """Keeps trials, and waits for a database that is away for a moment."""
+
+    trials: TrialStore
+    patiently: Callable[[Callable[[], bool]], bool]
+
+    def record(self, optimization_id: OptimizationId, trial: Trial) -> bool:
+        return self.patiently(lambda: self.trials.record(optimization_id, trial))
 
 
 class _WorkClock:

@@ -1,9 +1,15 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cli_world import CliWorld, said
+from dspy_optimization.agents.objective import Direction, Objective
+from dspy_optimization.cli.house import opened
+from dspy_optimization.cli.outcome import exit_code, gate_met
+from dspy_optimization.optimization.request import OptimizationStatus
+from dspy_optimization.settings import Settings, read_settings
 
 
 @pytest.fixture
@@ -164,3 +170,41 @@ def test_algorithms_and_metrics_are_listed_with_their_options(world: CliWorld) -
     assert "judge: a model grades" in world.run("metrics").stdout
     assert (2, True) == (unknown.exit_code, "did you mean gepa?" in said(unknown))
     assert "gepa" in world.run("algorithms").stdout
+
+
+def test_exit_codes_follow_the_state(done: CliWorld) -> None:
+    """Also states that only another process can leave behind."""
+    with opened(replace(read_job_settings(done), mlflow_tracking_uri=None)) as house:
+        stores = house.engine.stores
+        ended = stores.optimizations.newest(1)[0]
+        result = stores.results.result(ended.request.id)
+        assert result is not None
+        states = {
+            status: exit_code(stores, replace(ended, status=status), result, None) for status in OptimizationStatus
+        }
+        unproven = replace(result, validated=None)
+        cap = exit_code(stores, ended, replace(unproven, ended_because="max_tokens"), None)
+        other = exit_code(stores, ended, replace(unproven, ended_because="finished"), None)
+        cheaper = replace(
+            ended,
+            request=replace(ended.request, objectives=(Objective(metric="exact_match", direction=Direction.MINIMIZE),)),
+        )
+
+    assert {
+        OptimizationStatus.COMPLETED: 0,
+        OptimizationStatus.CANCELLED: 130,
+        OptimizationStatus.PAUSED: 130,
+        OptimizationStatus.FAILED: 1,
+        OptimizationStatus.QUEUED: 1,
+        OptimizationStatus.RUNNING: 1,
+    } == states
+    assert (4, 1) == (cap, other)
+    assert not gate_met(unproven, ended, 0.0)
+    assert not gate_met(result, cheaper, 0.0), "a rise is no gain where less is better"
+
+
+def read_job_settings(world: CliWorld) -> Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in world.environment.items():
+            patch.setenv(name, value or "")
+        return read_settings()

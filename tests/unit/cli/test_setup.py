@@ -5,11 +5,9 @@ import sys
 import warnings
 from dataclasses import replace
 from importlib.metadata import EntryPoint
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from benchmarks.demo_data import records as demo_records
 
 from cli_world import CliWorld
 from dspy_optimization.algorithms.registry import AlgorithmRegistry
@@ -120,13 +118,13 @@ def test_doctor_tells_a_wrong_key_from_a_broken_server(monkeypatch: pytest.Monke
         monkeypatch.setenv("DSPY_CONFIG_PATH", str(path))
         settings = read_settings()
         free = list(examine_models(settings, call=False))
-        asked = list(examine_models(settings, call=True))
+        asked = list(examine_models(replace(settings, named_models={}), call=True))
         tracking = examine_tracking(settings)
         stored = examine_tracking(replace(settings, mlflow_tracking_uri="sqlite:///x.db"))
 
     assert [State.OK, State.WARNING, State.OK] == [row.state for row in free]
     assert ("model far", True) == (free[2].name, "its key is set" in free[2].found)
-    assert (State.FAILED, State.FAILED) == (asked[0].state, asked[1].state)
+    assert State.FAILED is asked[0].state
     assert (State.OK, State.OK) == (tracking.state, stored.state)
 
 
@@ -158,13 +156,6 @@ def test_places_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch, t
     assert [State.OK, State.FAILED, State.FAILED] == states
 
 
-def test_the_demo_data_are_what_the_generator_writes() -> None:
-    """Seeded: the same file every time."""
-    shipped = files("dspy_optimization.cli").joinpath("demo", "orders.jsonl").read_text(encoding="utf-8")
-
-    assert [json.dumps(row) for row in demo_records()] == shipped.splitlines()
-
-
 def orders(request: Received) -> Reply:
     """Find the order number where demos were shown, say nothing useful otherwise."""
     messages = request.body["messages"]
@@ -186,8 +177,10 @@ def test_the_demo_shows_proof_change_and_where_everything_is(
         spec = replace(read_settings().models[Role.TASK], base_url=server.base_url)
         settings = replace(demo_settings(None), models=dict.fromkeys(Role, spec))
         code = demonstrate(settings, DisplayKind.NONE, as_json=False)
+        out = capsys.readouterr().out
+        again = demonstrate(settings, None, as_json=True)
 
-    out = capsys.readouterr().out
+    assert (0, "outcome") == (again, json.loads(capsys.readouterr().out.splitlines()[-1])["type"])
     assert (0, True) == (code, "order-finder: improved" in out)
     for part in ("no key, no server", "about 69 % right", "+ demo  message:", "MLflow:", "dspy-opt mlflow"):
         assert part in out

@@ -637,7 +637,7 @@ def test_an_answer_is_used_before_it_is_durable() -> None:
 def test_closing_waits_for_calls_in_flight_and_refuses_new_ones() -> None:
     """What was paid is settled; a straggler is stopped; what is known is still told."""
     gate, store = Gate(), MemoryLedger()
-    session = session_of(store, ScriptedModel(gate))
+    session = session_of(store, ScriptedModel(gate), patience_seconds=20.0)
     scope = session.scope("x", StopSignal())
     with ThreadPoolExecutor(2) as pool:
         hanging = pool.submit(ask, scope, "q")
@@ -656,6 +656,22 @@ def test_closing_waits_for_calls_in_flight_and_refuses_new_ones() -> None:
     session.close()
     assert [one.status for one in store.charges] == [ChargeStatus.SETTLED]
     assert ask(scope, "q") == hashed(chat_request("q"))
+
+
+def test_a_scope_says_what_its_answers_take_paid_or_known() -> None:
+    """A replay that pays nothing says the same, so that what is decided by it is decided again; repeats count once."""
+    store = MemoryLedger()
+    taken = []
+    for model in (ScriptedModel(price=PRICE), ScriptedModel(price=PRICE)):
+        with session_of(store, model) as session:
+            scope = session.scope("x", StopSignal())
+            for text in ("q", "r", "q"):
+                ask(scope, text)
+            taken.append(scope.taken)
+        bill = session.bill().total
+
+    assert taken[0] == taken[1] == bill
+    assert taken[0].calls == 2
 
 
 def test_closing_does_not_wait_for_ever() -> None:

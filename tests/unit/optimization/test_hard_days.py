@@ -15,7 +15,7 @@ from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.example import Split
 from dspy_optimization.errors import ConflictError, InvalidRequestError, ModelError, StoreError
 from dspy_optimization.evaluation.calls import LedgerSession
-from dspy_optimization.evaluation.ledger import ChargeStatus, OptimizationId
+from dspy_optimization.evaluation.ledger import ChargeStatus, OptimizationId, Spend
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, Price, Role
 from dspy_optimization.evaluation.stop import StopSignal
@@ -175,8 +175,26 @@ def test_a_moment_without_a_database_pauses_nothing(good_house: House) -> None:
                 raise StoreError("the database is away")
             super().emit(event)
 
-    events = Blinking(good_house.stores.events._database, LOCAL_TENANT)
-    optimizer = replace(good_house.optimizer, stores=replace(good_house.stores, events=events))
+    class BlinkingTrials(type(good_house.stores.trials)):  # type: ignore[misc]
+        def record(self, *args: object) -> bool:
+            if next(away):
+                raise StoreError("the database is away")
+            return bool(super().record(*args))
+
+    class BlinkingResults(type(good_house.stores.results)):  # type: ignore[misc]
+        def open_test_split(self, *args: object) -> int:
+            if next(away):
+                raise StoreError("the database is away")
+            return int(super().open_test_split(*args))
+
+    database = good_house.stores.events._database
+    stores = replace(
+        good_house.stores,
+        events=Blinking(database, LOCAL_TENANT),
+        trials=BlinkingTrials(database, LOCAL_TENANT),
+        results=BlinkingResults(database, LOCAL_TENANT),
+    )
+    optimizer = replace(good_house.optimizer, stores=stores)
     optimization_id = good_house.accepted(constraints=Constraints(limits=Limits(max_lm_calls=500), concurrency=4))
 
     ended = optimizer.run(optimization_id, StopSignal())
@@ -240,3 +258,46 @@ def test_a_split_worn_out_meanwhile_costs_no_gate(house_of: HouseOf) -> None:
     assert OptimizationStatus.FAILED is ended.status
     assert "fresh test examples" in str(ended.error)
     assert not [one for one in model.requests if any(word in str(one.body) for word in _sealed_words())]
+
+
+def test_a_row_says_when_it_changed(house_of: HouseOf) -> None:
+    """Trackers take it for the end of what ended without a result."""
+    house = house_of(ScriptedModel(_down_in_the_gate(0)))
+    optimization_id = house.accepted()
+
+    ended = house.run(optimization_id)
+
+    assert OptimizationStatus.PAUSED is ended.status
+    assert ended.updated_at > ended.request.created_at
+    assert ended.updated_at == house.stores.optimizations.get(optimization_id).updated_at
+
+
+def test_what_a_piece_of_work_takes_counts_judges_and_replays_alike() -> None:
+    """Every different call once, at what its own model costs, whether it was paid now or before."""
+    store, optimization_id = MemoryLedger(), OptimizationId(uuid4())
+    task = ScriptedModel(GOOD, price=Price(prompt_usd=1.0, completion_usd=1.0))
+    judge = ScriptedModel(GOOD, price=Price(prompt_usd=100.0, completion_usd=100.0), identity="judge")
+    models = {Role.TASK: task, Role.REFLECTION: task, Role.JUDGE: judge}
+
+    def asked() -> Spend:
+        with LedgerSession.open(
+            store,
+            optimization_id,
+            models=models,
+            limits=Limits(),
+            now=lambda: datetime.now(UTC),
+            warn=lambda warning: None,
+        ) as session:
+            scope = session.scope("baseline", StopSignal())
+            for word in ("abc001", "abc001", "abc002"):
+                content = f"[[ ## word ## ]]\n{word}\n"
+                request = ModelRequest(body={"messages": [{"role": "user", "content": content}]})
+                scope.call(Role.TASK, request)
+                scope.call(Role.JUDGE, request)
+            return scope.taken
+
+    first, again = asked(), asked()
+
+    bill = store.bill(optimization_id).total
+    assert first == again
+    assert (4, bill.tokens, pytest.approx(bill.cost_usd)) == (first.calls, first.tokens, first.cost_usd)

@@ -457,6 +457,18 @@ def test_improvement_resamples_whole_clusters() -> None:
     assert expected == pytest.approx(ends(improvement_interval(copied, rng=rng(4), resamples=499)), rel=1e-9)
 
 
+def test_improvement_does_not_depend_on_the_unit() -> None:
+    """Dollars or cents: a percentage stays what it is, also where all scores together are below 1."""
+    sample = noise(60)
+    small = PairedSample(
+        baseline=tuple(score / 1024 for score in sample.baseline),
+        candidate=tuple(score / 1024 for score in sample.candidate),
+    )
+    expected = ends(improvement_interval(sample, rng=rng(5), resamples=499))
+
+    assert expected == pytest.approx(ends(improvement_interval(small, rng=rng(5), resamples=499)), rel=1e-9)
+
+
 def test_improvement_without_a_ratio() -> None:
     """None at a baseline of 0, near 0, or resting on one example."""
     candidate = tuple(float(index % 3) for index in range(30))

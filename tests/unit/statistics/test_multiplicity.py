@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from dspy_optimization.errors import InvalidRequestError
-from dspy_optimization.statistics.multiplicity import benjamini_hochberg, holm, max_t, reuse_level
-from dspy_optimization.statistics.paired import PairedSample, sign_flip_test
+from dspy_optimization.statistics.multiplicity import benjamini_hochberg, check_reuse, holm, max_t, reuse_level
+from dspy_optimization.statistics.paired import RESAMPLES, PairedSample, sign_flip_test
 
 p_lists = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12)
 
@@ -175,3 +175,21 @@ def test_max_t_keeps_the_family_wise_error() -> None:
 
     assert 0.02 < claims["max_t"] / repeats <= limit
     assert claims["control"] / repeats > 2 * limit
+
+
+def test_a_split_is_refused_once_random_tests_cannot_reach_its_level() -> None:
+    """The smallest p-value of a random test is 1 / (resamples + 1): at that level nothing can be significant."""
+    finest = 1.0 / (RESAMPLES + 1)
+    check_reuse(2.0 * finest * 1.0001, 1)
+    with pytest.raises(InvalidRequestError, match="fresh test examples"):
+        check_reuse(2.0 * finest, 1)
+
+
+@pytest.mark.parametrize(("use", "refused"), [(1, False), (21, False), (22, True), (100, True)])
+def test_a_split_serves_21_times_at_the_usual_level(use: int, refused: bool) -> None:
+    """0.05 / (21 * 22) is above 1 / 10,000, 0.05 / (22 * 23) below."""
+    if refused:
+        with pytest.raises(InvalidRequestError, match=f"use {use} of this one"):
+            check_reuse(0.05, use)
+    else:
+        check_reuse(0.05, use)

@@ -126,6 +126,11 @@ def test_detectable_mean_against_statsmodels(n: int) -> None:
     assert expected == pytest.approx(actual, rel=0.02)
 
 
+def test_detectable_mean_by_the_printed_table() -> None:
+    """Student's table for 5 degrees of freedom: 2.5706 at 0.975, 0.9195 at 0.8; few units show a wrong number most."""
+    assert (2.5706 + 0.9195) / math.sqrt(6) == pytest.approx(detectable_mean(6, standard_deviation=1.0), rel=1e-4)
+
+
 def test_detectable_mean_needs_the_minimum_units() -> None:
     """None below 6 units at 0.05."""
     assert detectable_mean(5, standard_deviation=1.0) is None

@@ -15,6 +15,10 @@ DETAIL_CHARACTERS = 400
 _SECRET = re.compile(r"(?i)\b(?:sk|pk|gsk|key|hf|xai|ope)[-_][A-Za-z0-9_\-*]{8,}|\bbearer\s+[^\s\"',}]+")
 _OUT_OF_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient_user_quota", "credit balance")
 
+# What a server says of one request. Everything else below 500 (a model that is gone, another address) it would say of
+# any request: taken for the fault of a candidate, it would score that candidate 0.
+_ABOUT_THE_REQUEST = frozenset({400, 406, 411, 413, 414, 415, 422, 431, 451})
+
 
 def scrub(text: str, secret: str | None = None) -> str:
     """Return the text without the given secret and without anything that looks like a key."""
@@ -98,5 +102,7 @@ def refusal(status: int, detail: str, *, who: str, retry_after: float | None = N
             f"{found}; possible: check the model server, then resume", retryable=True, retry_after_seconds=retry_after
         )
     if status < 400:
-        return ModelRequestError(f"{found}: a redirect, which is not followed; possible: give that address as base_url")
-    return ModelRequestError(f"{found}; possible: change what the message names, then start again")
+        return ModelError(f"{found}: a redirect, which is not followed; possible: give that address as base_url")
+    if status in _ABOUT_THE_REQUEST:
+        return ModelRequestError(f"{found}; possible: change what the message names, then start again")
+    return ModelError(f"{found}; possible: change what the message names, then resume")

@@ -15,12 +15,12 @@ NOW = datetime(2026, 11, 6, 8, 49, 37, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("status", "kind", "retryable"),
     [
-        (301, ModelRequestError, False),
+        (301, ModelError, False),
         (400, ModelRequestError, False),
         (401, ModelAuthError, False),
         (402, ModelAuthError, False),
         (403, ModelAuthError, False),
-        (404, ModelRequestError, False),
+        (404, ModelError, False),
         (408, ModelError, True),
         (409, ModelError, True),
         (413, ModelRequestError, False),

@@ -69,7 +69,7 @@ def test_it_answers_in_the_one_shape(server: ModelServer, model: LiteLLMModel) -
         (refused(401, f"Incorrect API key provided: {KEY}"), ModelAuthError, False),
         (refused(402, "pay first"), ModelAuthError, False),
         (refused(400, f"maximum context length {KEY}", code="context_length_exceeded"), ModelRequestError, False),
-        (refused(404, "no such model"), ModelRequestError, False),
+        (refused(404, "no such model"), ModelError, False),
     ],
 )
 def test_what_goes_wrong_has_its_error_and_never_the_key(

@@ -89,7 +89,7 @@ def test_identity_and_price_are_as_given(server: ModelServer) -> None:
         (refused(401, f"Incorrect API key provided: {KEY}"), ModelAuthError, False),
         (refused(429, "quota", code="insufficient_quota"), ModelAuthError, False),
         (refused(400, f"context length exceeded {KEY}"), ModelRequestError, False),
-        (Reply(status=307, headers={"location": f"http://elsewhere/?key={KEY}"}), ModelRequestError, False),
+        (Reply(status=307, headers={"location": f"http://elsewhere/?key={KEY}"}), ModelError, False),
         (Reply(content=b"\x1f\x8bbroken", headers={"content-encoding": "gzip"}), ModelError, True),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_unknown_model_gets_the_list_of_known_ones(models: tuple[str, ...], e
     with (
         ModelServer(refused(404, "no such model"), models=models) as server,
         closing(OpenAIChat(server.base_url, "lama")) as model,
-        pytest.raises(ModelRequestError) as caught,
+        pytest.raises(ModelError) as caught,
     ):
         model.complete(QUESTION)
 
@@ -139,7 +139,7 @@ def test_an_unknown_model_gets_the_list_of_known_ones(models: tuple[str, ...], e
 def test_a_wrong_path_says_what_it_should_look_like(server: ModelServer) -> None:
     """`/v1` is what people forget."""
     address = server.base_url.removesuffix("/v1")
-    with closing(OpenAIChat(address, "fake")) as model, pytest.raises(ModelRequestError, match="usually ends in /v1"):
+    with closing(OpenAIChat(address, "fake")) as model, pytest.raises(ModelError, match="usually ends in /v1"):
         model.complete(QUESTION)
 
 
