@@ -204,6 +204,7 @@ def _check_prices(settings: Settings, agent: AgentConfig, constraints: Constrain
     specs = {role.value: spec for role, spec in settings.models.items()}
     if agent.model.name is not None and agent.model.name in settings.named_models:
         specs[Role.TASK.value] = settings.named_models[agent.model.name]
+    specs |= {f"{role} fallback": fallback for role, spec in list(specs.items()) for fallback in spec.fallbacks}
     for role, spec in specs.items():
         if price_of(spec) is None:
             raise BudgetUnknownError(

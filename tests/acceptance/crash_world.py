@@ -30,6 +30,8 @@ from dspy_optimization.settings import Settings
 from dspy_optimization.testing.model_server import ModelServer, Received, Reply, answer
 
 CONCURRENCY = 4
+WORKERS = CONCURRENCY + 2
+"""Examples worked on at once: each has at most one call that is sent, or answered and not yet durable."""
 AGENT = AgentConfig(
     name="capitals",
     kind=AgentKind.PREDICT,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from crash_world import ALGORITHMS, CONCURRENCY, World, evidence
+from crash_world import ALGORITHMS, WORKERS, World, evidence
 
 from dspy_optimization.evaluation.stop import StopSignal
 
@@ -34,5 +34,5 @@ def test_killed_in_every_phase_it_ends_as_if_nothing_had_happened(
     bill = found.bill.total
     assert wanted.bill.total.calls == total
     assert wanted.bill.total.calls == bill.calls - bill.lost_calls
-    assert crashing.trap.calls <= total + 5 * CONCURRENCY
-    assert crashing.trap.calls <= bill.calls <= crashing.trap.calls + 5 * CONCURRENCY
+    assert crashing.trap.calls <= total + 5 * WORKERS
+    assert crashing.trap.calls <= bill.calls <= crashing.trap.calls + 5 * WORKERS

@@ -65,6 +65,8 @@ from dspy_optimization.evaluation.patience import Patience
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.evaluation.tally import Tally
 
+MAX_IN_FLIGHT = 1024
+"""Calls in flight where nobody says how many; the models' own limits are lower."""
 REMEMBERED_ANSWERS = 1024
 """How many answers a session keeps in memory; the store has all of them."""
 
@@ -115,6 +117,7 @@ class LedgerSession:
         new_id: Callable[[], UUID] = uuid4,
         patience_seconds: float = 60.0,
         remembered_answers: int = REMEMBERED_ANSWERS,
+        max_in_flight: int = MAX_IN_FLIGHT,
     ) -> "LedgerSession":
         """Start or resume: close what a dead process left open, and go on from its bill.
 
@@ -133,6 +136,7 @@ class LedgerSession:
             new_id: draws the ids of charges.
             patience_seconds: how long the database may be away, and how long `close` waits for calls in flight.
             remembered_answers: how many answers stay in memory.
+            max_in_flight: calls sent and not answered at once, over all roles; at least 1.
 
         Raises:
             BudgetUnknownError: dollars are capped and a price is not known.
@@ -149,6 +153,7 @@ class LedgerSession:
             budget=budget,
             writer=GroupCommit(store, patience=patience, pause=sleep),
             tally=Tally(bill),
+            slots=threading.Semaphore(max_in_flight),
             now=now,
             new_id=new_id,
         )

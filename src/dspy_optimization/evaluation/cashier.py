@@ -1,5 +1,6 @@
 """Pays for one call: holds the worst case, writes the start, asks the model, books the end."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +14,9 @@ from dspy_optimization.evaluation.model import CallKey, LanguageModel, ModelRequ
 from dspy_optimization.evaluation.need import worst_case
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.evaluation.tally import Tally
+
+_LOOK_SECONDS = 0.1
+"""How often a call that waits for a slot looks whether it still should."""
 
 
 def admit_all() -> None:
@@ -41,6 +45,8 @@ class Cashier:
     budget: Budget
     writer: GroupCommit
     tally: Tally
+    slots: threading.Semaphore
+    """As many as calls may be in flight at once, over all roles."""
     now: Callable[[], datetime]
     new_id: Callable[[], UUID]
 
@@ -80,8 +86,13 @@ class Cashier:
 
     def _ask(self, charge: Charge, question: Question) -> ModelResponse:
         self.writer.submit(started=[charge]).wait(question.stop)
-        question.stop.check()
-        return question.model.complete(question.request)
+        while not self.slots.acquire(timeout=_LOOK_SECONDS):
+            question.stop.check()
+        try:
+            question.stop.check()
+            return question.model.complete(question.request)
+        finally:
+            self.slots.release()
 
     def _end(self, charge: Charge, reservation: Reservation, answer: ModelResponse | None) -> None:
         # first: whatever fails below, what was paid is on its way to the ledger

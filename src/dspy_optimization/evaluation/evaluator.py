@@ -79,9 +79,9 @@ class Evaluator:
 
     @property
     def workers(self) -> int:
-        """Examples worked on at once: the concurrency, and a quarter (at least 2) that prepare or wait for the ledger.
+        """Examples worked on at once: the concurrency, and half of it (at least 2) that prepare or wait for the ledger.
 
-        How many calls reach a model at once is up to the model.
+        How many calls reach a model at once is up to the session and the model.
         """
         return self._workers
 

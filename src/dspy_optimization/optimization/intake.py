@@ -82,7 +82,8 @@ class Intake:
         agent = self.builder.build(proposal.agent)
         metrics = self.metrics(proposal.metrics)
         _check_objectives(proposal.objectives, metrics)
-        use = self.stores.results.test_split_uses(proposal.dataset.version) + 1
+        sealed = [example.id for example in proposal.dataset[Split.TEST]]
+        use = self.stores.results.test_split_uses(sealed) + 1
         check_reuse(self.alpha, use)
         report = check_dataset(
             proposal.dataset, proposal.agent, proposal.objectives, alpha=reuse_level(self.alpha, use)

@@ -192,6 +192,7 @@ class Optimizer:
                     elapsed_seconds=clock.elapsed_seconds(),
                     seconds=self.seconds,
                     warn=self._warning_teller(request.id),
+                    max_in_flight=request.constraints.concurrency,
                 ) as session,
                 Evaluator(
                     agent,

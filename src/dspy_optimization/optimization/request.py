@@ -41,7 +41,7 @@ class Constraints:
     """The smallest gain in the primary objective that matters, in its unit."""
     seed: int = 0
     concurrency: int = 8
-    """Examples in flight at once."""
+    """Model calls in flight at once, over all roles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Protocol
 from dspy_optimization.agents.candidate import Fingerprint
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, DatasetVersion
+from dspy_optimization.agents.example import ExampleId
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, RecordedEvent
@@ -72,8 +73,8 @@ class ResultStore(Protocol):
         """Return the result; None while there is none."""
         ...
 
-    def test_split_uses(self, dataset: DatasetVersion, excluding: OptimizationId | None = None) -> int:
-        """Return how many optimizations opened the test split of this dataset version, one of them left out.
+    def test_split_uses(self, sealed: Sequence[ExampleId]) -> int:
+        """Return how many optimizations opened a test split that holds any of these examples.
 
         Counts them from the moment the gate opens the split, not from the result.
         """

@@ -273,6 +273,15 @@ def test_time_warns_as_well_and_one_step_may_pass_both_shares() -> None:
     assert [(one.cap, one.used, one.share) for one in told] == [(Cap.SECONDS, 9.0, 0.5), (Cap.SECONDS, 9.0, 0.8)]
 
 
+def test_a_cap_of_one_warns_too_and_a_cap_of_none_does_not() -> None:
+    """One call or one second is a cap like any other; of nothing there is no half."""
+    told: list[BudgetWarning] = []
+    budget = budget_of(Limits(max_lm_calls=1, max_tokens=0), warn=told.append)
+    budget.settle(budget.reserve(need_of(), StopSignal()), cost_usd=0.0, tokens=0)
+
+    assert [(Cap.CALLS, 0.5), (Cap.CALLS, 0.8)] == [(one.cap, one.share) for one in told]
+
+
 def test_a_warning_is_one_fact_over_all_resumes() -> None:
     """Its event has a key of cap, limit and share; a raised cap is a new fact."""
     at = datetime(2026, 1, 1, tzinfo=UTC)

@@ -674,6 +674,23 @@ def test_a_scope_says_what_its_answers_take_paid_or_known() -> None:
     assert taken[0].calls == 2
 
 
+def test_a_first_process_has_worked_for_no_time() -> None:
+    """What earlier processes worked is said by whoever resumes; nobody else starts with a part of the cap used."""
+    clock = FixedClock()
+    session = LedgerSession.open(
+        MemoryLedger(),
+        OPTIMIZATION,
+        models={Role.TASK: ScriptedModel()},
+        limits=Limits(max_seconds=1.0),
+        now=clock.now,
+        warn=lambda _: None,
+        seconds=clock.seconds,
+        sleep=clock.sleep,
+    )
+    with session:
+        assert session.budget.elapsed_seconds == 0.0
+
+
 def test_closing_does_not_wait_for_ever() -> None:
     """A call that never comes back is lost: the next process finds it open."""
     gate, store = Gate(), MemoryLedger()

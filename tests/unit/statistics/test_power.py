@@ -145,6 +145,8 @@ def test_impossible_plans_are_refused() -> None:
         mcnemar_sample_size(effect=0.3, discordant_share=0.2)
     with pytest.raises(InvalidRequestError, match="found 0 with"):
         mcnemar_power(10, effect=0.0, discordant_share=0)
+    with pytest.raises(InvalidRequestError, match="alpha"):
+        mcnemar_power(10, effect=0.0, discordant_share=0.2, alpha=0.0)
     with pytest.raises(InvalidRequestError, match=r"found 1.1"):
         mcnemar_power(10, effect=0.0, discordant_share=1.1)
     with pytest.raises(InvalidRequestError, match=r"discordant_share must lie in \[0, 1\], found 1.5"):

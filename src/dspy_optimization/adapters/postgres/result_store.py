@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from dspy_optimization.adapters.postgres.database import Database
 from dspy_optimization.adapters.postgres.documents import read, write
 from dspy_optimization.adapters.postgres.optimization_store import locked, step
+from dspy_optimization.adapters.postgres.tables import example, test_split_use
 from dspy_optimization.adapters.postgres.tables import optimization_result as table
-from dspy_optimization.adapters.postgres.tables import test_split_use
 from dspy_optimization.agents.dataset import DatasetVersion
+from dspy_optimization.agents.example import ExampleId, Split
 from dspy_optimization.errors import ConflictError
 from dspy_optimization.evaluation.gate import Estimate
 from dspy_optimization.evaluation.ledger import OptimizationId
@@ -56,31 +57,42 @@ class PostgresResults:
             document = connection.execute(query).scalar_one_or_none()
         return None if document is None else read(OptimizationResult, document)
 
-    def test_split_uses(self, dataset: DatasetVersion, excluding: OptimizationId | None = None) -> int:
-        """Return how many optimizations opened the test split of this dataset version, one of them left out."""
-        others = sa.select(sa.func.count()).where(test_split_use.c.dataset_version == dataset)
-        if excluding is not None:
-            others = others.where(test_split_use.c.optimization_id != excluding)
+    def test_split_uses(self, sealed: Sequence[ExampleId]) -> int:
+        """Return how many optimizations opened a test split that holds any of these examples."""
         with self._database.transaction(self._tenant) as connection:
-            return connection.execute(others).scalar_one()
+            return connection.execute(
+                _uses(sa.select(sa.func.unnest(sa.literal(list(sealed), sa.ARRAY(sa.Text())))))
+            ).scalar_one()
 
     def open_test_split(self, dataset: DatasetVersion, optimization_id: OptimizationId) -> int:
         """Record durably that this optimization opens the split; return which use it is (1 the first).
 
-        An optimization that opens it again, after a resume, gets the number it had.
+        An optimization that opens it again, after a resume, gets the number it had. Other datasets count whose test
+        split shares an example: splitting the same examples anew makes no fresh test split.
         """
-        of_dataset = test_split_use.c.dataset_version == dataset
-        mine = sa.select(test_split_use.c.use).where(of_dataset, test_split_use.c.optimization_id == optimization_id)
-        turn = hashlib.sha256(f"test split/{self._tenant}/{dataset}".encode()).digest()
+        mine = sa.select(test_split_use.c.use).where(
+            test_split_use.c.dataset_version == dataset, test_split_use.c.optimization_id == optimization_id
+        )
+        owned = example.alias("owned")
+        own = sa.select(owned.c.example_id).where(owned.c.dataset_version == dataset, owned.c.split == Split.TEST.value)
+        turn = hashlib.sha256(f"test split/{self._tenant}".encode()).digest()
         with self._database.transaction(self._tenant) as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(int.from_bytes(turn[:8], signed=True))))
             had: int | None = connection.execute(mine).scalar_one_or_none()
             if had is not None:
                 return had
-            use: int = connection.execute(sa.select(sa.func.count()).where(of_dataset)).scalar_one() + 1
+            use: int = connection.execute(_uses(own)).scalar_one() + 1
             row = {"dataset_version": dataset, "optimization_id": optimization_id, "use": use}
             connection.execute(sa.insert(test_split_use).values(row))
             return use
+
+
+def _uses(sealed: "sa.Select[str]") -> "sa.Select[int]":
+    """Count the uses of every dataset whose test split holds any of the selected example ids."""
+    touched = sa.select(example.c.dataset_version).where(
+        example.c.split == Split.TEST.value, example.c.example_id.in_(sealed)
+    )
+    return sa.select(sa.func.count()).select_from(test_split_use).where(test_split_use.c.dataset_version.in_(touched))
 
 
 def _row(result: OptimizationResult) -> dict[str, object]:

@@ -21,7 +21,8 @@ from dspy_optimization.adapters.postgres import (
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig, AgentKind
 from dspy_optimization.agents.dataset import Dataset
-from dspy_optimization.agents.example import Split
+from dspy_optimization.agents.example import ExampleId, Split
+from dspy_optimization.agents.splitting import dataset_version
 from dspy_optimization.errors import ConflictError, InvalidRequestError, NotFoundError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.trial import Trial
@@ -199,4 +200,23 @@ def test_uses_of_a_test_split_are_counted_from_their_opening(
 
     assert [1, 2, 3, 4] == sorted(uses.values())
     assert uses[ids[0]] == store.open_test_split(dataset.version, ids[0])
-    assert (3, 4) == tuple(store.test_split_uses(dataset.version, excluding=one) for one in (ids[0], ids[4]))
+    assert 4 == store.test_split_uses([one.id for one in dataset[Split.TEST]])
+
+
+def test_splitting_the_same_examples_anew_makes_no_fresh_test_split(
+    database: Database, tenant: TenantId, dataset: Dataset, optimization_in: Callable[..., OptimizationId]
+) -> None:
+    """A dataset whose test split shares an example with an opened one is a further use; one that shares none is not."""
+    sealed, others = dataset[Split.TEST], dataset[Split.TRAIN]
+    mixed = {Split.TRAIN: sealed[1:], Split.VAL: dataset[Split.VAL], Split.TEST: (sealed[0], *others)}
+    fresh = {Split.TRAIN: sealed, Split.VAL: dataset[Split.VAL], Split.TEST: others}
+    again, disjoint = (replace(dataset, version=dataset_version(splits), splits=splits) for splits in (mixed, fresh))
+    datasets, store = PostgresDatasets(database, tenant), PostgresResults(database, tenant)
+    for one in (again, disjoint):
+        datasets.add(one)
+    ids = [optimization_in(minutes=minute) for minute in range(3)]
+
+    uses = [store.open_test_split(one.version, by) for one, by in zip((dataset, disjoint, again), ids, strict=True)]
+
+    assert [1, 1, 3] == uses
+    assert (2, 0) == (store.test_split_uses([sealed[0].id]), store.test_split_uses([ExampleId("unseen")]))

@@ -21,6 +21,7 @@ from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE, METADAT
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
+from dspy_optimization.agents.example import Split
 from dspy_optimization.errors import NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import Bill, Charge, LedgerBatch, OptimizationId
 from dspy_optimization.evaluation.model import CallKey, ModelResponse
@@ -110,7 +111,7 @@ def test_no_store_shows_another_tenant(
     assert ({}, Bill(), []) == (ledger.answers([CallKey("k")]), ledger.bill(full), ledger.close_lost(full))
     assert [] == PostgresTrials(database, other_tenant).trials(full)
     assert [] == PostgresEvents(database, other_tenant).events(full)
-    assert (None, 0) == (results.result(full), results.test_split_uses(dataset.version, OptimizationId(full)))
+    assert (None, 0) == (results.result(full), results.test_split_uses([one.id for one in dataset[Split.TEST]]))
 
 
 def test_one_tenant_cannot_write_for_another(
