@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from dspy_optimization.algorithms.problem import Problem, SearchRun
+from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 from dspy_optimization.algorithms.registry import GROUP, AlgorithmRegistry
 from dspy_optimization.errors import InvalidRequestError, NotFoundError
 
@@ -33,6 +33,10 @@ class Plugin:
     name: ClassVar[str] = "plugin"
     description: ClassVar[str] = "a plug-in"
     options: ClassVar[type] = NoOptions
+
+    def forecast(self, options: object, shape: Shape) -> Forecast:
+        """Nothing is run."""
+        return Forecast(runs=0, proposals=0)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Search nothing."""
@@ -68,6 +72,12 @@ class Idle(Plugin):
     search = None
 
 
+class Blind(Plugin):
+    """Cannot say what it takes."""
+
+    forecast = None
+
+
 class Demanding(Plugin):
     """Cannot be made without arguments."""
 
@@ -79,7 +89,7 @@ class Demanding(Plugin):
 def module() -> Iterator[ModuleType]:
     """An installed module with plug-ins, good and bad."""
     made = ModuleType("plugins_of_a_test")
-    for one in (Plugin, Renamed, Undescribed, Optionless, Needy, Idle, Demanding):
+    for one in (Plugin, Renamed, Undescribed, Optionless, Needy, Idle, Blind, Demanding):
         setattr(made, one.__name__, one)
     sys.modules[made.__name__] = made
     yield made
@@ -143,6 +153,7 @@ def test_an_unknown_name_is_answered_with_the_closest() -> None:
         ("Optionless", "wanted: a frozen dataclass in the attribute options"),
         ("Needy", "wanted: options that all have a default; found none for wanted"),
         ("Idle", "wanted: a method search"),
+        ("Blind", "wanted: a method forecast"),
     ],
 )
 def test_a_broken_plugin_is_named_and_harms_nobody(target: str, reason: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 
 import dspy
 import pytest
@@ -52,17 +53,35 @@ def test_threads_that_dspy_starts_are_quiet_too(capsys: pytest.CaptureFixture[st
 
 
 def test_searches_may_end_in_any_order() -> None:
-    """The streams people gave us come back with the last."""
+    """Each has a thread of its own; the streams people gave us come back with the last."""
     out, err = sys.stdout, sys.stderr
-    first, second, third = quiet(), quiet(), quiet()
-    for one in (first, second, third):
-        one.__enter__()
-    second.__exit__(None, None, None)
+    searches = [Search(), Search(), Search()]
+    searches[1].end()
     assert isinstance(sys.stdout, QuietStream)
-    first.__exit__(None, None, None)
-    third.__exit__(None, None, None)
+    searches[0].end()
+    searches[2].end()
 
     assert (out, err) == (sys.stdout, sys.stderr)
+
+
+class Search:
+    """A thread that is quiet until it is ended."""
+
+    def __init__(self) -> None:
+        self._begun, self._over = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._search)
+        self._thread.start()
+        assert self._begun.wait(10.0)
+
+    def _search(self) -> None:
+        with quiet():
+            self._begun.set()
+            self._over.wait(10.0)
+
+    def end(self) -> None:
+        """Return when it is loud again."""
+        self._over.set()
+        self._thread.join()
 
 
 def test_a_stream_somebody_else_put_there_stays() -> None:
