@@ -457,6 +457,15 @@ def test_improvement_resamples_whole_clusters() -> None:
     assert expected == pytest.approx(ends(improvement_interval(copied, rng=rng(4), resamples=499)), rel=1e-9)
 
 
+def test_two_units_that_do_not_differ_have_an_interval_and_one_has_none() -> None:
+    """One example says nothing of others; from two on the share that may differ is bounded."""
+    one = PairedSample(baseline=(0.25,), candidate=(0.25,))
+    two = PairedSample(baseline=(0.25, 0.5), candidate=(0.25, 0.5))
+
+    assert paired_interval(one, rng=rng()) is None
+    assert paired_interval(two, rng=rng()) is not None
+
+
 def test_improvement_does_not_depend_on_the_unit() -> None:
     """Dollars or cents: a percentage stays what it is, also where all scores together are below 1."""
     sample = noise(60)

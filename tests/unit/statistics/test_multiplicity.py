@@ -180,6 +180,8 @@ def test_max_t_keeps_the_family_wise_error() -> None:
 def test_a_split_is_refused_once_random_tests_cannot_reach_its_level() -> None:
     """The smallest p-value of a random test is 1 / (resamples + 1): at that level nothing can be significant."""
     finest = 1.0 / (RESAMPLES + 1)
+
+    assert finest == 0.0001
     check_reuse(2.0 * finest * 1.0001, 1)
     with pytest.raises(InvalidRequestError, match="fresh test examples"):
         check_reuse(2.0 * finest, 1)

@@ -414,3 +414,13 @@ def test_clusters_need_the_clustered_test() -> None:
 
     assert rejected["clustered"] / repeats <= bound(0.05, repeats)
     assert rejected["control"] / repeats > 0.2 > bound(0.05, repeats)
+
+
+@pytest.mark.parametrize("size", [10, 40])
+def test_p_does_not_depend_on_the_unit_of_the_scores(size: int) -> None:
+    """Dollars or billionths of one: what counts as a tie is relative; enumerated and drawn."""
+    differences = tuple(float(value) for value in rng(3).normal(0.3, 1.0, size))
+    tiny = tuple(value * 2.0**-40 for value in differences)
+
+    expected = paired.sign_flip_test(sample_of(differences), rng=rng(4)).p_value
+    assert expected == pytest.approx(paired.sign_flip_test(sample_of(tiny), rng=rng(4)).p_value)

@@ -145,6 +145,9 @@ def test_impossible_plans_are_refused() -> None:
         mcnemar_sample_size(effect=0.3, discordant_share=0.2)
     with pytest.raises(InvalidRequestError, match="found 0 with"):
         mcnemar_power(10, effect=0.0, discordant_share=0)
+    for alpha, power in ((0.0, 0.8), (1.0, 0.8), (0.05, 0.0), (0.05, 1.0)):
+        with pytest.raises(InvalidRequestError, match=r"alpha|power"):
+            mcnemar_sample_size(effect=0.1, discordant_share=0.2, alpha=alpha, power=power)
     with pytest.raises(InvalidRequestError, match="alpha"):
         mcnemar_power(10, effect=0.0, discordant_share=0.2, alpha=0.0)
     with pytest.raises(InvalidRequestError, match=r"found 1.1"):

@@ -479,3 +479,13 @@ def test_false_verdicts_over_three_objectives() -> None:
 
     assert 0.01 < false["holm"] / repeats <= limit
     assert false["control"] / repeats > limit
+
+
+def test_six_units_are_enough_to_be_told_what_they_lack() -> None:
+    """At 0.05 six examples could show something; when they differ too rarely that is the reason, not their number."""
+    sample = binary_sample(both=1, lost=1, won=2, neither=2)
+    found = compare(sample, alpha=0.05, minimum_effect=0.05, rng=rng())
+
+    assert found.units == found.needed == 6
+    assert found.verdict == "insufficient_data"
+    assert found.reason.startswith("The two differ on 3 of 6 examples")
