@@ -5,7 +5,6 @@ model answers inside the process; agents are small, so what is seen is what an o
 """
 
 import json
-import random
 import subprocess
 import sys
 import threading
@@ -244,7 +243,8 @@ def _bare_work() -> Iterator[Callable[[int], None]]:
 
 
 def _words(number: int) -> list[str]:
-    return random.Random(number).sample(words(400), 40)
+    # Examples of its own: a sealed test split that others have opened proves less and less.
+    return words(40 * (number + 1))[-40:]
 
 
 def _for_dspy(examples: tuple[Example, ...]) -> list[dspy.Example]:

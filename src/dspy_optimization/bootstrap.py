@@ -38,10 +38,12 @@ from dspy_optimization.evaluation.judge import ModelMetric, judge_from_json
 from dspy_optimization.evaluation.model import LanguageModel, Price, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
+from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.optimization.intake import Intake
 from dspy_optimization.optimization.optimizer import Optimizer, Stores
 from dspy_optimization.optimization.request import Constraints, Optimization
 from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.optimization.steering import Steering
 from dspy_optimization.settings import Settings
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 
@@ -99,54 +101,105 @@ def open_engine(
         InvalidRequestError: a setting cannot be used.
         StoreError: the database does not start or does not answer.
     """
+    with open_foundation(settings, live=live, track=track) as foundation:
+        yield foundation.engine(tenant)
+
+
+@contextmanager
+def open_foundation(
+    settings: Settings, *, live: LiveCode | None = None, track: bool = True, worker: str | None = None
+) -> Iterator["Foundation"]:
+    """Open what the engines of all tenants stand on, yield it, close it. As `open_engine`.
+
+    Args:
+        settings: read by `read_settings`.
+        live: objects of this process that agents and metrics may name.
+        track: as for `open_engine`.
+        worker: id of this process among the workers; None: it is none.
+    """
     live = LiveCode() if live is None else live
     allowed = replace(settings.allow, entrypoints=settings.allow.entrypoints | frozenset(live.programs))
     with ExitStack() as open_parts:
         url = settings.database_url
         if url is None:
             url = open_parts.enter_context(EmbeddedPostgres.open(settings.data_directory / "postgres")).url
-        database = open_parts.enter_context(Database.open(url))
+        database = open_parts.enter_context(Database.open(url, worker=worker))
         models = Models(settings.models, named=settings.named_models)
         open_parts.callback(models.close)
-        stores = _stores(database, tenant, allowed)
-        builder = DspyAgents(
-            Parts(allowed=allowed, programs=dict(live.programs)),
-            Surroundings(prices=_prices(settings.models), named_prices=_prices(settings.named_models)),
-        )
-        algorithms = AlgorithmRegistry.of_environment()
-
-        def metrics(specifications: Sequence[Mapping[str, Json]]) -> Mapping[str, Metric | ModelMetric]:
-            return _metrics(specifications, allowed, live)
-
-        lent = LentModels(models=models)
-        yield Engine(
+        yield Foundation(
+            settings=settings,
+            url=url,
+            database=database,
             allowed=allowed,
+            live=live,
+            models=models,
+            builder=DspyAgents(
+                Parts(allowed=allowed, programs=dict(live.programs)),
+                Surroundings(prices=_prices(settings.models), named_prices=_prices(settings.named_models)),
+            ),
+            algorithms=AlgorithmRegistry.of_environment(),
+            track=track,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """What the engines of all tenants share: one database, one set of models with their limits."""
+
+    settings: Settings
+    url: str = field(repr=False)
+    """Of the database."""
+    database: Database
+    allowed: AllowList
+    live: LiveCode
+    models: Models
+    builder: DspyAgents
+    algorithms: AlgorithmRegistry
+    track: bool
+
+    def engine(self, tenant: TenantId, queue: JobQueue | None = None) -> Engine:
+        """Return the engine of one tenant: cheap, and closed with the foundation.
+
+        Args:
+            tenant: whose data it sees.
+            queue: where what is handed in waits for workers; None: whoever hands in carries out.
+        """
+        settings = self.settings
+        stores = _stores(self.database, tenant, self.allowed)
+        lent = LentModels(models=self.models)
+        tracker = _tracker(settings, self.url, stores, self.builder, tenant) if self.track else _Untracked()
+        return Engine(
+            allowed=self.allowed,
             stores=stores,
-            builder=builder,
-            algorithms=algorithms,
+            builder=self.builder,
+            algorithms=self.algorithms,
             models=lent,
             intake=Intake(
                 stores=stores,
-                builder=builder,
-                algorithms=algorithms,
-                metrics=metrics,
+                builder=self.builder,
+                algorithms=self.algorithms,
+                metrics=self._metrics,
                 check_prices=lambda agent, constraints: _check_prices(settings, agent, constraints),
                 can_propose=lambda: settings.models[Role.REFLECTION].model != EMBEDDED,
                 alpha=settings.significance_threshold,
-                now=_now,
+                now=now,
                 new_id=new_id,
             ),
             optimizer=Optimizer(
                 stores=stores,
-                builder=builder,
+                builder=self.builder,
                 models=lent,
-                algorithms=algorithms,
-                metrics=lambda request: metrics(request.metrics),
-                tracker=_tracker(settings, url, stores, builder, tenant) if track else _Untracked(),
+                algorithms=self.algorithms,
+                metrics=lambda request: self._metrics(request.metrics),
+                tracker=tracker,
                 alpha=settings.significance_threshold,
-                now=_now,
+                now=now,
             ),
+            steering=Steering(tenant=tenant, optimizations=stores.optimizations, queue=queue, now=now, new_id=new_id),
         )
+
+    def _metrics(self, specifications: Sequence[Mapping[str, Json]]) -> Mapping[str, Metric | ModelMetric]:
+        return _metrics(specifications, self.allowed, self.live)
 
 
 def new_id() -> UUID:
@@ -158,7 +211,8 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the time, UTC."""
     return datetime.now(UTC)
 
 
@@ -237,7 +291,7 @@ def _tracker(settings: Settings, url: str, stores: Stores, builder: DspyAgents, 
         ),
         stores=stores,
         tenant=tenant,
-        now=_now,
+        now=now,
         program_state=state,
         models={role: spec.model for role, spec in settings.models.items()},
     )

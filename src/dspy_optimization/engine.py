@@ -6,6 +6,7 @@ from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.evaluation.agent import AgentBuilder
 from dspy_optimization.optimization.intake import Intake
 from dspy_optimization.optimization.optimizer import AlgorithmRegistry, Models, Optimizer, Stores
+from dspy_optimization.optimization.steering import Steering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,3 +21,4 @@ class Engine:
     models: Models
     intake: Intake
     optimizer: Optimizer
+    steering: Steering

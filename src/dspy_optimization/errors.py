@@ -6,7 +6,11 @@ Every message says what was wanted, what was found and what is possible.
     ├── InvalidRequestError        the caller can mend it: wrong file, option, dataset, metric, setting
     │   ├── NotFoundError          names what was looked for and what exists
     │   ├── ConflictError          the state does not allow this step; names the allowed ones
+    │   ├── ExpiredError           it was there, and is not kept any longer
     │   └── BudgetUnknownError     a dollar cap is set and a price is not known
+    ├── CapacityError              the request is right and cannot be taken in now
+    │   ├── QueueFullError         as many wait as may wait; says when to come again
+    │   └── NoGpuError             a GPU is asked for and none is there
     ├── InfrastructureError        never a score: a model, a database or a network did not do its part
     │   ├── ModelError             a language model call failed for good after its retries
     │   │   ├── ModelBusyError     the server has too much to do: slow down and try again
@@ -45,6 +49,26 @@ class NotFoundError(InvalidRequestError):
 
 class ConflictError(InvalidRequestError):
     """Take one of the steps that the message lists as allowed."""
+
+
+class ExpiredError(InvalidRequestError):
+    """Nothing to mend: it was kept as long as the settings say."""
+
+
+class CapacityError(EngineError):
+    """Come again later, or ask for less."""
+
+
+class QueueFullError(CapacityError):
+    """Come again after `retry_after_seconds`."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NoGpuError(CapacityError):
+    """Ask without a GPU, or start a worker that has one."""
 
 
 class BudgetUnknownError(InvalidRequestError):

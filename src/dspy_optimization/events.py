@@ -14,6 +14,7 @@ class EventType(StrEnum):
     """What happened; the name is stable, `data` may grow."""
 
     OPTIMIZATION_STARTED = "optimization.started"
+    OPTIMIZATION_QUEUED = "optimization.queued"  # again, after a pause or a failure; data: reason, retry_in_seconds
     OPTIMIZATION_RESUMED = "optimization.resumed"
     OPTIMIZATION_PAUSED = "optimization.paused"
     OPTIMIZATION_CANCELLED = "optimization.cancelled"

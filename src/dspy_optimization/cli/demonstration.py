@@ -18,8 +18,8 @@ from dspy_optimization.cli.house import House, found, opened, settings_in
 from dspy_optimization.cli.job_file import Job, read_job_file
 from dspy_optimization.cli.looking import show_changes
 from dspy_optimization.cli.optimizing import start
-from dspy_optimization.cli.proposing import checked
 from dspy_optimization.evaluation.model import Role
+from dspy_optimization.optimization.proposing import checked
 from dspy_optimization.settings import Settings, default_data_directory
 
 _BEGINNING = """\
@@ -46,7 +46,7 @@ def demonstrate(settings: Settings, kind: DisplayKind | None, *, as_json: bool) 
         typer.echo(_BEGINNING)
     with opened(settings) as house, demo_job(settings) as job:
         report = settings.data_directory / "reports" / "demo.html"
-        code = start(house, checked(job, house.engine), kind, Wishes(report=report, as_json=as_json))
+        code = start(house, checked(job.wanted(), house.engine.intake), kind, Wishes(report=report, as_json=as_json))
         if not as_json:
             _tell_more(house)
         return code

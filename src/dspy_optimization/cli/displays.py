@@ -7,8 +7,8 @@ from typing import TextIO
 
 from dspy_optimization.cli.event_lines import json_line, plain_line
 from dspy_optimization.cli.following import Display
-from dspy_optimization.cli.standing import View
 from dspy_optimization.events import RecordedEvent
+from dspy_optimization.optimization.standing import View
 
 
 class DisplayKind(StrEnum):

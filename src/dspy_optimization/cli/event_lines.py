@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dspy_optimization.adapters.report.numbers import dollars, duration
 from dspy_optimization.adapters.report.numbers import number as digits
 from dspy_optimization.adapters.report.visible import visible
-from dspy_optimization.cli.standing import number, text
 from dspy_optimization.events import EventType, Json, RecordedEvent
+from dspy_optimization.optimization.standing import number, text
 
 
 def json_line(recorded: RecordedEvent) -> str:
@@ -38,6 +38,9 @@ def _said(kind: EventType, data: Mapping[str, Json]) -> str:
             return (
                 f"started: {text(data, 'target')}, by {_joined(data, 'algorithms')}, for {_joined(data, 'objectives')}"
             )
+        case EventType.OPTIMIZATION_QUEUED:
+            seconds = number(data, "retry_in_seconds") or 0.0
+            return f"waits for a worker, to go on in {duration(seconds)}" if seconds > 0.0 else "waits for a worker"
         case EventType.OPTIMIZATION_RESUMED:
             return "resumed: what was answered before is not paid again"
         case EventType.OPTIMIZATION_PAUSED:

@@ -13,13 +13,13 @@ from dspy_optimization.cli.job_file import (
     MOST_CONCURRENCY,
     DataSource,
     Job,
-    algorithm_choices,
     data_source,
     with_options,
 )
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.events import Json
+from dspy_optimization.optimization.proposing import algorithm_choices
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints
 
 _DIRECTIONS = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}

@@ -10,8 +10,6 @@ from dspy_optimization.agents.dataset import Dataset, SplitShares
 from dspy_optimization.agents.dataset_loading import read_source
 from dspy_optimization.agents.document import read_document
 from dspy_optimization.agents.loading import agent_from_json, load_agent_file
-from dspy_optimization.agents.metrics import METRIC_TYPES
-from dspy_optimization.agents.operational_metrics import Quantity
 from dspy_optimization.agents.reading import RecordFields, fields_of
 from dspy_optimization.agents.reasoning_tasks import PREFIX
 from dspy_optimization.agents.splitting import build_dataset
@@ -20,7 +18,7 @@ from dspy_optimization.cli.amounts import LONGEST_SECONDS, seconds_of
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.events import Json
-from dspy_optimization.optimization.choosing import AUTO
+from dspy_optimization.optimization.proposing import Wanted, algorithm_choices
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints
 
 KEYS = ("agent", "data", "metrics", "objectives", "algorithms", "constraints")
@@ -87,13 +85,22 @@ class Job:
     algorithms: tuple[AlgorithmChoice, ...]
     constraints: Constraints
 
-    @property
-    def specifications(self) -> tuple[Mapping[str, Json], ...]:
-        """The metrics, and the metric types that objectives name without having specified them."""
-        named = {str(one.get("name", one.get("type"))) for one in self.metrics}
-        plain = [str(one["metric"]) for one in self.objectives]
-        implied = [name for name in dict.fromkeys(plain) if name in METRIC_TYPES and name not in named | set(Quantity)]
-        return (*self.metrics, *({"type": name} for name in implied))
+    def wanted(self) -> Wanted:
+        """Return what is wanted, the examples read. Raises `InvalidRequestError`."""
+        source = self.needed_data
+        if not self.objectives:
+            raise InvalidRequestError(
+                "objectives: at least one is wanted, found none; possible: --objective exact_match, or objectives: "
+                "[exact_match] in the file (dspy-opt metrics lists them)"
+            )
+        return Wanted(
+            agent=self.agent,
+            dataset=source.read(self.agent),
+            objectives=self.objectives,
+            metrics=self.metrics,
+            algorithms=self.algorithms,
+            constraints=self.constraints,
+        )
 
     @property
     def needed_data(self) -> DataSource:
@@ -178,24 +185,6 @@ def data_source(value: Json, folder: Path, where: str) -> str | Mapping[str, str
         block = Block(value, where, ("train", "val", "test"))
         return {key: str(folder / Path(block.text(key, possible="a file")).expanduser()) for key in value}
     raise InvalidRequestError(f"{where}: a file is wanted, found {shown(value)}; possible: {_DATA_POSSIBLE}")
-
-
-def algorithm_choices(values: Sequence[Json], where: str) -> tuple[AlgorithmChoice, ...]:
-    """Return the choices that names and `{name: {option: value}}` make; nothing is `auto`."""
-    choices: list[AlgorithmChoice] = []
-    for number, value in enumerate(values):
-        place = f"{where}[{number}]"
-        if isinstance(value, str):
-            choices.append(AlgorithmChoice(name=value))
-            continue
-        options = next(iter(value.values())) if isinstance(value, dict) and len(value) == 1 else None
-        if not isinstance(value, dict) or not isinstance(options, dict):
-            raise InvalidRequestError(
-                f"{place}: an algorithm is wanted, found {type(value).__name__} {shown(value)}; possible: auto, a name "
-                "(dspy-opt algorithms lists them), or {name: {option: value}}"
-            )
-        choices.append(AlgorithmChoice(name=next(iter(value)), options=options))
-    return tuple(choices) or (AlgorithmChoice(name=AUTO),)
 
 
 def with_options(choices: Sequence[AlgorithmChoice], options: Mapping[str, Json]) -> tuple[AlgorithmChoice, ...]:

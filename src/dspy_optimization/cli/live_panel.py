@@ -12,11 +12,11 @@ from rich.text import Text
 
 from dspy_optimization.adapters.report.numbers import count, dollars, duration, number, signed
 from dspy_optimization.adapters.report.visible import visible
-from dspy_optimization.cli.standing import Standing, View
 from dspy_optimization.evaluation.ledger import Spend
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.events import RecordedEvent
 from dspy_optimization.optimization.request import OptimizationStatus, Wish
+from dspy_optimization.optimization.standing import Standing, View
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARKS = 40

@@ -21,6 +21,7 @@ from dspy_optimization.cli.house import House, short_id
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
+from dspy_optimization.optimization.steering import Asked
 
 _COLUMNS = ("id", "agent", "status", "verdict", "gain", "calls", "time", "started")
 _TO_THE_RIGHT = {"gain", "calls", "time"}
@@ -81,6 +82,15 @@ def show_changes(house: House, run: Optimization, other: Optimization | None) ->
     for change in changes:
         for line in _change_lines(change):
             console.print(line, highlight=False, soft_wrap=True)
+
+
+def tell_asked(asked: Asked, verb: str) -> None:
+    """Print what became of asking an optimization to pause or to end."""
+    optimization = asked.optimization
+    if asked.is_done:
+        typer.echo(f"{optimization.request.id} is {optimization.status.value}; no process was working on it.")
+    else:
+        typer.echo(f"Asked {optimization.request.id} to {verb}; it does so after the calls in flight.")
 
 
 def _cells(house: House, optimization: Optimization) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def optimize(
     from dspy_optimization.cli.house import opened
     from dspy_optimization.cli.job_changes import JobChanges
     from dspy_optimization.cli.optimizing import checked_display, checked_wishes, read_job, start, tell_estimate
-    from dspy_optimization.cli.proposing import checked
+    from dspy_optimization.optimization.proposing import checked
 
     changes = JobChanges(
         data=data,
@@ -110,7 +110,7 @@ def optimize(
     wishes = checked_wishes(fail_under, report, as_json=as_json)
     job, settings = read_job(agent, changes)
     with opened(settings) as house:
-        proposal = checked(job, house.engine)
+        proposal = checked(job.wanted(), house.engine.intake)
         if dry_run:
             tell_estimate(house, proposal, None, as_json=as_json)
             return
@@ -138,7 +138,7 @@ def estimate(
     from dspy_optimization.cli.house import opened
     from dspy_optimization.cli.job_changes import JobChanges
     from dspy_optimization.cli.optimizing import read_job, tell_estimate
-    from dspy_optimization.cli.proposing import checked
+    from dspy_optimization.optimization.proposing import checked
 
     seconds = None if seconds_a_call is None else number_of(seconds_a_call, "--seconds-a-call", above=0.0)
     changes = JobChanges(
@@ -151,4 +151,4 @@ def estimate(
     )
     job, settings = read_job(agent, changes)
     with opened(settings) as house:
-        tell_estimate(house, checked(job, house.engine), seconds, as_json=as_json)
+        tell_estimate(house, checked(job.wanted(), house.engine.intake), seconds, as_json=as_json)

@@ -16,9 +16,9 @@ from dspy_optimization.cli.exits import ExitCode
 from dspy_optimization.cli.house import House
 from dspy_optimization.cli.job_changes import JobChanges
 from dspy_optimization.cli.job_file import Job, read_job_file
-from dspy_optimization.cli.proposing import estimated
 from dspy_optimization.errors import ConflictError, InvalidRequestError
 from dspy_optimization.optimization.intake import Checked
+from dspy_optimization.optimization.proposing import estimated
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.settings import Settings, read_settings
 
@@ -92,7 +92,7 @@ def go_on(house: House, optimization: Optimization, kind: DisplayKind | None, wi
 
 def tell_estimate(house: House, proposal: Checked, seconds_a_call: float | None, *, as_json: bool) -> None:
     """Print what the proposal takes at most."""
-    found = estimated(proposal, house.engine, seconds_a_call=seconds_a_call)
+    found = estimated(proposal, house.engine.intake, house.engine.models, seconds_a_call=seconds_a_call)
     cost = found.cost
     algorithms = [choice.name for choice in proposal.algorithms]
     if as_json:

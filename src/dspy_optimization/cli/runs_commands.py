@@ -81,21 +81,19 @@ def resume(
 def pause(run: Id) -> None:
     """Ask the process that works on it to pause; `runs resume` goes on."""
     from dspy_optimization.cli.house import found, opened
-    from dspy_optimization.cli.steering import ask
-    from dspy_optimization.optimization.request import Wish
+    from dspy_optimization.cli.looking import tell_asked
 
     with opened() as house:
-        typer.echo(ask(house.engine.stores, found(house.engine.stores.optimizations, run), Wish.PAUSE))
+        tell_asked(house.engine.steering.pause(found(house.engine.stores.optimizations, run).request.id), "pause")
 
 
 def cancel(run: Id) -> None:
     """End it for good; the best so far is kept where a process works on it."""
     from dspy_optimization.cli.house import found, opened
-    from dspy_optimization.cli.steering import ask
-    from dspy_optimization.optimization.request import Wish
+    from dspy_optimization.cli.looking import tell_asked
 
     with opened() as house:
-        typer.echo(ask(house.engine.stores, found(house.engine.stores.optimizations, run), Wish.CANCEL))
+        tell_asked(house.engine.steering.cancel(found(house.engine.stores.optimizations, run).request.id), "cancel")
 
 
 def diff(

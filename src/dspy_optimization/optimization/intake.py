@@ -16,6 +16,7 @@ from dspy_optimization.evaluation.agent import AgentBuilder
 from dspy_optimization.evaluation.judge import ModelMetric
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Json
+from dspy_optimization.jobs.job import JobId
 from dspy_optimization.optimization.choosing import AUTO, Choice, Situation, choose
 from dspy_optimization.optimization.held_back import check_reach
 from dspy_optimization.optimization.optimizer import AlgorithmRegistry, Stores
@@ -27,6 +28,7 @@ from dspy_optimization.optimization.request import (
     Target,
     TargetType,
 )
+from dspy_optimization.optimization.store import Hook
 from dspy_optimization.statistics import check_reuse, reuse_level
 
 
@@ -54,6 +56,14 @@ class Checked:
     reason: str | None
     """Why `auto` stands for these; None when they were named."""
     report: DatasetReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What happens together with keeping a request."""
+
+    job: JobId | None = None
+    also: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +121,15 @@ class Intake:
             report=report,
         )
 
-    def accept(self, checked: Checked) -> Optimization:
-        """Keep agent, dataset and request, and return the queued optimization."""
+    def accept(
+        self, checked: Checked, submit: Callable[[OptimizationRequest], Submission] | None = None
+    ) -> Optimization:
+        """Keep agent, dataset and request, and return the queued optimization.
+
+        Args:
+            checked: the proposal.
+            submit: returns what else has to happen in the same transaction; what that raises undoes the request.
+        """
         proposal = checked.proposal
         version = self.stores.agents.add(proposal.agent)
         dataset = self.stores.datasets.add(proposal.dataset)
@@ -126,7 +143,8 @@ class Intake:
             metrics=proposal.metrics,
             created_at=self.now(),
         )
-        return self.stores.optimizations.add(request)
+        submission = submit(request) if submit is not None else Submission()
+        return self.stores.optimizations.add(request, job=submission.job, also=submission.also)
 
     def _settle(self, proposal: Proposal, components: int) -> Choice | None:
         names = [choice.name for choice in proposal.algorithms]

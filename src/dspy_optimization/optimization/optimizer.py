@@ -144,7 +144,7 @@ class Optimizer:
         """
         with self.stores.optimizations.owning(optimization_id):
             before = self.stores.optimizations.get(optimization_id)
-            resumed = before.status is not OptimizationStatus.QUEUED
+            resumed = before.status is not OptimizationStatus.QUEUED or before.elapsed_seconds > 0.0
             kind = EventType.OPTIMIZATION_RESUMED if resumed else EventType.OPTIMIZATION_STARTED
             begun = self.stores.optimizations.update(
                 optimization_id,

@@ -11,6 +11,7 @@ from dspy_optimization.agents.objective import Objective
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.events import Json
+from dspy_optimization.jobs.job import JobId, Lane, Priority
 
 
 class TargetType(StrEnum):
@@ -42,6 +43,13 @@ class Constraints:
     seed: int = 0
     concurrency: int = 8
     """Model calls in flight at once, over all roles."""
+    lane: Lane = Lane.CPU
+    """Which workers may carry it out."""
+    priority: Priority = Priority.NORMAL
+    deadline: datetime | None = None
+    """When it has to have ended: what was found until then is kept. Aware, UTC."""
+    requires_approval: bool = False
+    """Whether a person has to agree before its result goes live."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +63,7 @@ class AlgorithmChoice:
 class OptimizationStatus(StrEnum):
     """Where an optimization stands; `ALLOWED` says what may follow."""
 
-    QUEUED = "queued"  # accepted, not begun
+    QUEUED = "queued"  # accepted and not begun, or to be gone on with: waits for a process
     RUNNING = "running"  # a process works on it
     PAUSED = "paused"  # stopped on request or by a failure that may pass; can be resumed
     COMPLETED = "completed"  # ended with a verdict
@@ -74,8 +82,10 @@ ALLOWED: Mapping[OptimizationStatus, frozenset[OptimizationStatus]] = {
             OptimizationStatus.CANCELLED,
         }
     ),
-    OptimizationStatus.PAUSED: frozenset({OptimizationStatus.RUNNING, OptimizationStatus.CANCELLED}),
-    OptimizationStatus.FAILED: frozenset({OptimizationStatus.RUNNING}),
+    OptimizationStatus.PAUSED: frozenset(
+        {OptimizationStatus.RUNNING, OptimizationStatus.QUEUED, OptimizationStatus.CANCELLED}
+    ),
+    OptimizationStatus.FAILED: frozenset({OptimizationStatus.RUNNING, OptimizationStatus.QUEUED}),
     OptimizationStatus.COMPLETED: frozenset(),
     OptimizationStatus.CANCELLED: frozenset(),
 }
@@ -117,4 +127,6 @@ class Optimization:
     error: str | None = None
     """What failed, why, what to do."""
     wish: Wish | None = None
+    job: JobId | None = None
+    """Which job carries it out, or did last; None: none, a person's own process does."""
     updated_at: datetime

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from dspy_optimization.agents.candidate import Fingerprint
 from dspy_optimization.agents.config import AgentConfig
@@ -11,15 +11,26 @@ from dspy_optimization.agents.example import ExampleId
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, RecordedEvent
+from dspy_optimization.jobs.job import JobId
+from dspy_optimization.jobs.queue import Transaction
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
+
+Hook: TypeAlias = Callable[[Transaction], None]
+"""Does something in the transaction of a change."""
 
 
 class OptimizationStore(Protocol):
     """Keeps optimizations."""
 
-    def add(self, request: OptimizationRequest) -> Optimization:
-        """Keep a new request as queued. Raises `ConflictError` when the id exists."""
+    def add(self, request: OptimizationRequest, *, job: JobId | None = None, also: Sequence[Hook] = ()) -> Optimization:
+        """Keep a new request as queued, and do more in the same transaction. Raises `ConflictError` when the id exists.
+
+        Args:
+            request: new.
+            job: which job carries it out; None: whoever accepted it does.
+            also: called in order with the open transaction; what they raise undoes everything.
+        """
         ...
 
     def get(self, optimization_id: OptimizationId) -> Optimization:
@@ -35,8 +46,10 @@ class OptimizationStore(Protocol):
         optimization_id: OptimizationId,
         change: Callable[[Optimization], Optimization],
         events: Sequence[Event] = (),
+        *,
+        also: Sequence[Hook] = (),
     ) -> Optimization:
-        """Change it under a row lock and write the events in the same transaction.
+        """Change it under a row lock, write the events and do more in the same transaction.
 
         Raises `ConflictError` when the status step is not in `ALLOWED`.
         """

@@ -1,5 +1,5 @@
 """What the environment and the configuration file say, read once at the start; others get values."""
 
-from dspy_optimization.settings.reading import Settings, default_data_directory, read_settings
+from dspy_optimization.settings.reading import ServiceSettings, Settings, default_data_directory, read_settings
 
-__all__ = ["Settings", "default_data_directory", "read_settings"]
+__all__ = ["ServiceSettings", "Settings", "default_data_directory", "read_settings"]

@@ -6,6 +6,14 @@
     MLFLOW_TRACKING_URI                   an MLflow server; without it runs are tracked in the database
     STATISTICAL_SIGNIFICANCE_THRESHOLD    0.05: the chance of calling a candidate better that is not
 
+and for the service
+
+    OPTIMIZATION_QUEUE_SIZE               100: how many may wait; more are refused with 503
+    MAX_CONCURRENT_OPTIMIZATIONS          10: how many run at once, over all workers
+    DSPY_OPT_REQUIRE_KEYS                 whether every request needs an API key; no: whoever reaches it is local
+    DSPY_OPT_RETENTION_DAYS               how long ended optimizations are shown; without it for ever
+    DSPY_OPT_ALLOWED_HOSTS                names the service answers to, with commas; without it this machine's own
+
 Variables that are set to nothing count as not set.
 """
 
@@ -43,6 +51,14 @@ class _Environment(BaseSettings):
     significance_threshold: Annotated[
         float, Field(gt=0, lt=0.5, allow_inf_nan=False, validation_alias="STATISTICAL_SIGNIFICANCE_THRESHOLD")
     ] = 0.05
+
+    queue_size: Annotated[int, Field(ge=1, le=1_000_000, validation_alias="OPTIMIZATION_QUEUE_SIZE")] = 100
+    max_concurrent: Annotated[int, Field(ge=1, le=10_000, validation_alias="MAX_CONCURRENT_OPTIMIZATIONS")] = 10
+    require_keys: Annotated[bool, Field(validation_alias="DSPY_OPT_REQUIRE_KEYS")] = False
+    retention_days: Annotated[
+        float | None, Field(gt=0, allow_inf_nan=False, validation_alias="DSPY_OPT_RETENTION_DAYS")
+    ] = None
+    allowed_hosts: Annotated[str, Field(validation_alias="DSPY_OPT_ALLOWED_HOSTS")] = "localhost,127.0.0.1,[::1]"
 
     @field_validator("database_url")
     @classmethod
@@ -87,6 +103,22 @@ def _with_scheme(value: SecretStr | None, schemes: tuple[str, ...], *, example: 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """What only the service needs."""
+
+    queue_size: int = 100
+    """Optimizations that may wait, over all tenants."""
+    max_concurrent: int = 10
+    """Optimizations that run at once, over all workers."""
+    require_keys: bool = False
+    """False: whoever reaches the service is the local administrator."""
+    retention_days: float | None = None
+    """How long ended optimizations are shown; None: for ever."""
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    """Names in the Host header that are answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything somebody set, checked. Holds keys and passwords; its representation does not show them."""
 
@@ -103,6 +135,7 @@ class Settings:
     """Every role has one."""
     named_models: Mapping[str, ModelSpec]
     allow: AllowList
+    service: ServiceSettings = field(default_factory=ServiceSettings)
 
 
 def read_settings() -> Settings:
@@ -156,6 +189,13 @@ def _settings(
             entrypoints=frozenset(allow.entrypoints),
             metrics=frozenset(allow.metrics),
             http_hosts=frozenset(allow.http_hosts),
+        ),
+        service=ServiceSettings(
+            queue_size=environment.queue_size,
+            max_concurrent=environment.max_concurrent,
+            require_keys=environment.require_keys,
+            retention_days=environment.retention_days,
+            allowed_hosts=tuple(name.strip() for name in environment.allowed_hosts.split(",") if name.strip()),
         ),
     )
 

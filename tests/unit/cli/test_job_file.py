@@ -10,6 +10,7 @@ from dspy_optimization.cli.job_changes import JobChanges
 from dspy_optimization.cli.job_file import Job, read_job_file
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.limits import Limits
+from dspy_optimization.optimization.proposing import with_implied
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints
 
 
@@ -98,7 +99,7 @@ def test_metric_types_need_no_specification(place: CliWorld) -> None:
     """An objective may name a type; what is always measured is not specified again."""
     job = read(place, objectives=["token_f1", "cost_usd", "tone"], metrics=[{"type": "judge", "name": "tone"}])
 
-    assert ({"type": "judge", "name": "tone"}, {"type": "token_f1"}) == job.specifications
+    assert ({"type": "judge", "name": "tone"}, {"type": "token_f1"}) == with_implied(job.metrics, job.objectives)
 
 
 @pytest.mark.parametrize(

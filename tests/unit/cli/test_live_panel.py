@@ -12,7 +12,6 @@ from dspy_optimization.agents.dataset import DatasetVersion
 from dspy_optimization.agents.objective import Objective
 from dspy_optimization.cli.displays import DisplayKind, open_display
 from dspy_optimization.cli.live_panel import LivePanel, panel, spark
-from dspy_optimization.cli.standing import CandidateRow, Standing, View
 from dspy_optimization.evaluation.ledger import Bill, OptimizationId, Spend
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import Role
@@ -26,6 +25,7 @@ from dspy_optimization.optimization.request import (
     Target,
     Wish,
 )
+from dspy_optimization.optimization.standing import CandidateRow, Standing, View
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -11,9 +11,9 @@ from dspy_optimization.cli.displays import Lines
 from dspy_optimization.cli.house import opened
 from dspy_optimization.cli.job_changes import JobChanges
 from dspy_optimization.cli.optimizing import check_file, read_job
-from dspy_optimization.cli.proposing import checked
 from dspy_optimization.errors import InvalidRequestError, StoreError
 from dspy_optimization.events import RecordedEvent
+from dspy_optimization.optimization.proposing import checked
 from dspy_optimization.testing.model_server import ModelServer, refused
 
 
@@ -201,7 +201,7 @@ def test_a_display_that_breaks_pauses_the_work(world: CliWorld) -> None:
         raise StoreError("away")
 
     with opened(settings) as house:
-        proposal = checked(job, house.engine)
+        proposal = checked(job.wanted(), house.engine.intake)
         optimization = house.engine.intake.accept(proposal)
         with pytest.raises(StoreError, match="away"):
             carry_out(house.engine, optimization.request.id, Ending(refuse, sys.stdout, sys.stderr))

@@ -7,10 +7,10 @@ import pytest
 
 from dspy_optimization.cli.displays import DisplayKind, Lines, open_display
 from dspy_optimization.cli.event_lines import json_line, plain_line
-from dspy_optimization.cli.standing import Standing
 from dspy_optimization.evaluation.ledger import Bill, Spend
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.events import Event, EventType, Json, RecordedEvent
+from dspy_optimization.optimization.standing import Standing
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = UUID(int=7)
@@ -96,6 +96,8 @@ LINES: list[tuple[EventType, dict[str, Json], str]] = [
         {"target": "t", "algorithms": ["a", "b"], "objectives": ["o"]},
         "started: t, by a, b, for o",
     ),
+    (EventType.OPTIMIZATION_QUEUED, {}, "waits for a worker"),
+    (EventType.OPTIMIZATION_QUEUED, {"retry_in_seconds": 60.0}, "waits for a worker, to go on in 1 min"),
     (EventType.OPTIMIZATION_RESUMED, {}, "resumed: what was answered before is not paid again"),
     (EventType.OPTIMIZATION_PAUSED, {}, "paused"),
     (EventType.OPTIMIZATION_PAUSED, {"error": "away"}, "paused: away"),

@@ -5,6 +5,8 @@ from dspy_optimization.adapters.postgres.database import Database
 from dspy_optimization.adapters.postgres.dataset_store import PostgresDatasets
 from dspy_optimization.adapters.postgres.embedded import EmbeddedPostgres
 from dspy_optimization.adapters.postgres.event_store import PostgresEvents
+from dspy_optimization.adapters.postgres.key_store import PostgresKeys
+from dspy_optimization.adapters.postgres.lease_store import PostgresLeases
 from dspy_optimization.adapters.postgres.ledger_store import PostgresLedger
 from dspy_optimization.adapters.postgres.optimization_store import PostgresOptimizations
 from dspy_optimization.adapters.postgres.result_store import PostgresResults
@@ -16,6 +18,8 @@ __all__ = [
     "PostgresAgents",
     "PostgresDatasets",
     "PostgresEvents",
+    "PostgresKeys",
+    "PostgresLeases",
     "PostgresLedger",
     "PostgresOptimizations",
     "PostgresResults",

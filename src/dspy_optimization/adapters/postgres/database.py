@@ -56,7 +56,15 @@ class Database:
         self.ownership = Ownership(lambda: engine.connect().execution_options(isolation_level="AUTOCOMMIT"))
 
     @classmethod
-    def open(cls, url: str, *, pool_size: int = 10, max_overflow: int = 20, wait_seconds: float = 30.0) -> "Database":
+    def open(
+        cls,
+        url: str,
+        *,
+        pool_size: int = 10,
+        max_overflow: int = 20,
+        wait_seconds: float = 30.0,
+        worker: str | None = None,
+    ) -> "Database":
         """Return the database, brought to the newest schema; any number of processes may do so at once.
 
         Args:
@@ -64,6 +72,7 @@ class Database:
             pool_size: connections kept open.
             max_overflow: connections opened beside them when all are in use.
             wait_seconds: how long a transaction waits for a connection when all of these are in use.
+            worker: whose sessions these are, so that they can be cut off should it be taken for dead.
 
         Raises:
             InvalidRequestError: the URL, the server's version or the rights have to be mended.
@@ -82,7 +91,7 @@ class Database:
                 hide_parameters=True,
                 json_serializer=to_text,
                 json_deserializer=from_text,
-                connect_args=CONNECT,
+                connect_args=CONNECT if worker is None else {**CONNECT, "application_name": session_name(worker)},
             )
             event.listen(engine, "connect", _become_application)
             try:
@@ -101,6 +110,12 @@ class Database:
         """
         with self._address.guard(), ExitStack() as stack:
             yield self._begin(tenant, stack)
+
+    @contextmanager
+    def shared(self) -> Iterator[sa.Connection]:
+        """Open a transaction that sees no tenant's rows, only the tables that belong to nobody. As `transaction`."""
+        with self._address.guard(), ExitStack() as stack:
+            yield self._begin(None, stack)
 
     def guarded(self) -> AbstractContextManager[None]:
         """Turn the driver's errors inside the block into `StoreError`."""
@@ -129,7 +144,7 @@ class Database:
     ) -> None:
         self.close()
 
-    def _begin(self, tenant: TenantId, stack: ExitStack) -> sa.Connection:
+    def _begin(self, tenant: TenantId | None, stack: ExitStack) -> sa.Connection:
         try:
             return self._begin_once(tenant, stack)
         except exc.DBAPIError as error:
@@ -137,13 +152,19 @@ class Database:
                 raise
         return self._begin_once(tenant, stack)
 
-    def _begin_once(self, tenant: TenantId, stack: ExitStack) -> sa.Connection:
+    def _begin_once(self, tenant: TenantId | None, stack: ExitStack) -> sa.Connection:
         with ExitStack() as opened:
             connection = opened.enter_context(self._engine.connect())
             opened.enter_context(connection.begin())
-            connection.execute(_SET_TENANT, {"setting": TENANT_SETTING, "tenant": str(tenant)})
+            named = "" if tenant is None else str(tenant)
+            connection.execute(_SET_TENANT, {"setting": TENANT_SETTING, "tenant": named})
             stack.push(opened.pop_all())
         return connection
+
+
+def session_name(worker: str) -> str:
+    """Return the application name of a worker's sessions: 63 bytes at most, as PostgreSQL keeps it."""
+    return f"dspy-opt {worker}"[:63]
 
 
 def _become_application(connection: "DriverConnection[object]", _entry: ConnectionPoolEntry) -> None:

@@ -15,6 +15,7 @@ from dspy_optimization.adapters.postgres.tables import optimization_request as t
 from dspy_optimization.errors import ConflictError, NotFoundError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event
+from dspy_optimization.jobs.job import JobId
 from dspy_optimization.optimization.request import (
     ALLOWED,
     Optimization,
@@ -22,6 +23,7 @@ from dspy_optimization.optimization.request import (
     OptimizationStatus,
     Wish,
 )
+from dspy_optimization.optimization.store import Hook
 from dspy_optimization.tenancy import TenantId
 
 _SHOWN = 5
@@ -34,8 +36,8 @@ class PostgresOptimizations:
         self._database = database
         self._tenant = tenant
 
-    def add(self, request: OptimizationRequest) -> Optimization:
-        """Keep a new request as queued.
+    def add(self, request: OptimizationRequest, *, job: JobId | None = None, also: Sequence[Hook] = ()) -> Optimization:
+        """Keep a new request as queued, and do more in the same transaction.
 
         Raises `ConflictError` when the id exists, `NotFoundError` when its agent version or dataset is not kept.
         """
@@ -51,6 +53,7 @@ class PostgresOptimizations:
             "constraints": write(request.constraints)["noun"],
             "document": document,
             "status": OptimizationStatus.QUEUED,
+            "job": job,
             "created_at": request.created_at,
             "updated_at": request.created_at,
         }
@@ -63,6 +66,8 @@ class PostgresOptimizations:
                 raise ConflictError(
                     f"wanted: a new optimization {request.id}; found: one with this id; possible: resume it, a new id"
                 )
+            for hook in also:
+                hook(connection)
             return _optimization(found)
 
     def get(self, optimization_id: OptimizationId) -> Optimization:
@@ -81,8 +86,10 @@ class PostgresOptimizations:
         optimization_id: OptimizationId,
         change: Callable[[Optimization], Optimization],
         events: Sequence[Event] = (),
+        *,
+        also: Sequence[Hook] = (),
     ) -> Optimization:
-        """Change it under a row lock and write the events in the same transaction.
+        """Change it under a row lock, write the events and do more in the same transaction.
 
         Raises `ConflictError` when the status step is not in `ALLOWED`, when the request itself would change, or when
         this process held the optimization and another one took it over.
@@ -91,7 +98,10 @@ class PostgresOptimizations:
             self._database.ownership.confirm(self._tenant, optimization_id)
         with self._database.transaction(self._tenant) as connection:
             before = locked(connection, optimization_id)
-            return step(connection, before, change(before), events)
+            after = step(connection, before, change(before), events)
+            for hook in also:
+                hook(connection)
+            return after
 
     def owning(self, optimization_id: OptimizationId) -> AbstractContextManager[None]:
         """Hold it for this process until the context ends or the process dies.
@@ -126,6 +136,7 @@ def step(connection: sa.Connection, before: Optimization, after: Optimization, e
         "elapsed_seconds": kept.elapsed_seconds,
         "error": kept.error,
         "wish": kept.wish,
+        "job": kept.job,
         "updated_at": kept.updated_at,
     }
     connection.execute(sa.update(table).where(table.c.optimization_id == before.request.id).values(values))
@@ -159,5 +170,6 @@ def _optimization(row: "sa.Row[tuple[object, ...]]") -> Optimization:
         elapsed_seconds=row.elapsed_seconds,
         error=row.error,
         wish=None if row.wish is None else Wish(row.wish),
+        job=None if row.job is None else JobId(row.job),
         updated_at=row.updated_at,
     )

@@ -127,6 +127,7 @@ optimization_request = sa.Table(
     sa.Column("wish", KeptText()),
     _moment("created_at"),
     _moment("updated_at"),
+    sa.Column("job", sa.Text()),
     _to("tenant"),
     _to("agent_version", "target_version", theirs=("version",)),
     _to("dataset", "dataset_version", theirs=("version",)),
@@ -240,4 +241,42 @@ test_split_use = sa.Table(
     _to("dataset", "dataset_version", theirs=("version",)),
     _to("optimization_request", "optimization_id"),
     sa.UniqueConstraint("tenant_id", "dataset_version", "use"),
+)
+
+idempotent_request = sa.Table(
+    "idempotent_request",
+    METADATA,
+    _tenant(),
+    sa.Column("key", sa.Text(), primary_key=True, nullable=False),
+    sa.Column("digest", sa.Text(), nullable=False),
+    sa.Column("optimization_id", sa.Uuid(), nullable=False),
+    _now("created_at"),
+    _to("optimization_request", "optimization_id"),
+)
+
+# The two that belong to no tenant.
+worker_lease = sa.Table(
+    "worker_lease",
+    METADATA,
+    sa.Column("worker_id", sa.Text(), primary_key=True, nullable=False),
+    sa.Column("host", sa.Text(), nullable=False),
+    sa.Column("process_id", sa.Integer(), nullable=False),
+    sa.Column("lanes", ARRAY(sa.Text()), nullable=False),
+    sa.Column("version", sa.Text(), nullable=False),
+    _moment("started_at"),
+    _moment("expires_at"),
+    sa.Column("taken_away", sa.Boolean(), nullable=False, server_default=sa.false()),
+)
+
+api_key = sa.Table(
+    "api_key",
+    METADATA,
+    sa.Column("key_id", sa.Text(), primary_key=True, nullable=False),
+    sa.Column("holder", sa.Uuid(), nullable=False),
+    sa.Column("role", sa.Text(), nullable=False),
+    sa.Column("name", sa.Text(), nullable=False),
+    sa.Column("digest", sa.LargeBinary(), nullable=False),
+    _now("created_at"),
+    sa.Column("expires_at", sa.DateTime(timezone=True)),
+    sa.Column("revoked_at", sa.DateTime(timezone=True)),
 )

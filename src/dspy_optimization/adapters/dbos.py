@@ -1,0 +1,230 @@
+"""Jobs on DBOS: queues in the engine's own PostgreSQL, claimed by workers, taken back from dead ones.
+
+A job is one DBOS workflow that makes one attempt. DBOS is a singleton of its process, so a process opens one
+`DbosRuntime`. What DBOS does not do by itself, letting another process go on with the jobs of a dead one, is done by
+`jobs.lease` on DBOS's public interface.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+from uuid import UUID
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+
+from dspy_optimization.adapters.postgres.database import Database
+from dspy_optimization.adapters.postgres.neighbour import alone
+from dspy_optimization.adapters.postgres.queue_table import (
+    DELAYED,
+    RUNNING,
+    WAITING,
+    QueueTable,
+    admitted,
+    turn,
+)
+from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE
+from dspy_optimization.errors import QueueFullError
+from dspy_optimization.events import Json
+from dspy_optimization.jobs.job import Job, JobId, Lane, Priority
+from dspy_optimization.jobs.lease import Worker, WorkerId
+from dspy_optimization.jobs.queue import LaneLoad, Transaction
+from dspy_optimization.jobs.worker import JobWorker
+from dspy_optimization.tenancy import TenantId
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+APPLICATION = "dspy-optimization"
+VERSION = "1"
+"""Of what a job is made of: changed only when workers of the release before could not carry new jobs out."""
+WORKFLOW = "carry_out"
+POLLING_SECONDS = 0.5
+_RETRY_AFTER_SECONDS = 15.0
+_MIGRATION_LOCK = 0x6473_7079_6462_6F73
+
+
+def queue_name(lane: Lane) -> str:
+    """Return the name of a lane's queue."""
+    return f"optimizations-{lane.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTerms:
+    """How much may wait and run."""
+
+    bound: int
+    """Jobs that may wait, over all tenants and lanes."""
+    concurrency: Mapping[Lane, int]
+    """How many may run at once, over all workers; the first start writes it, later `set_concurrency` does."""
+    worker_concurrency: int | None = None
+    """How many may run at once in one process; None: no limit of its own."""
+
+
+def migrate_queue(url: str) -> None:
+    """Bring the queue's own tables to their newest form, and let the application's role hand jobs in."""
+    with alone(url, _MIGRATION_LOCK):
+        DBOS.migrate(_for_dbos(url), application_role=APPLICATION_ROLE)
+
+
+class DbosQueue:
+    """The `JobQueue`, for processes that hand jobs in. Thread-safe."""
+
+    def __init__(self, url: str, database: Database, terms: QueueTerms) -> None:
+        self._client = DBOSClient(
+            system_database_url=_for_dbos(url),
+            serializer=DBOSPortableJSONSerializer(),
+            application_name=APPLICATION,
+            retry_connection_errors=False,
+        )
+        self._table = QueueTable(database)
+        self._terms = terms
+
+    def submit(self, job: Job, transaction: Transaction) -> None:
+        """Add the job when the caller's transaction commits. Raises `QueueFullError`; later attempts are taken."""
+        connection = cast("sa.Connection", transaction)
+        if job.number == 1 and not admitted(connection, [queue_name(lane) for lane in Lane], self._terms.bound):
+            raise QueueFullError(
+                f"wanted: a place in the queue; found: {self._terms.bound} optimizations wait already, as many as "
+                "OPTIMIZATION_QUEUE_SIZE allows; possible: hand it in again later",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            )
+        name = queue_name(job.lane)
+        options: EnqueueOptions = {
+            "workflow_name": WORKFLOW,
+            "queue_name": name,
+            "workflow_id": job.id,
+            "app_version": VERSION,
+            "priority": turn(connection, name, job.tenant, job.priority),
+            "authenticated_user": str(job.tenant),
+        }
+        if job.delay_seconds > 0.0:
+            options["delay_seconds"] = job.delay_seconds
+        self._client.enqueue_in_transaction(connection, options, _written(job))
+
+    def withdraw(self, jobs: Sequence[JobId]) -> None:
+        """Take jobs out that wait; what runs or is done stays as it is."""
+        waiting = self._client.list_workflows(
+            workflow_ids=list(jobs), status=[WAITING, DELAYED], load_input=False, load_output=False
+        )
+        if waiting:
+            self._client.cancel_workflows([one.workflow_id for one in waiting])
+
+    def load(self) -> Mapping[Lane, LaneLoad]:
+        """Return how busy every lane is."""
+        counts = self._table.counts()
+        limits = {queue.name: queue.global_concurrency for queue in self._client.list_queues()}
+        return {
+            lane: LaneLoad(
+                waiting=counts.get((queue_name(lane), WAITING), 0) + counts.get((queue_name(lane), DELAYED), 0),
+                running=counts.get((queue_name(lane), RUNNING), 0),
+                concurrency=limits.get(queue_name(lane)) or self._terms.concurrency[lane],
+            )
+            for lane in Lane
+        }
+
+    def claimed_by(self) -> Mapping[str, int]:
+        """Return worker → how many jobs it runs."""
+        return self._table.claimed_by()
+
+    def set_concurrency(self, lane: Lane, concurrency: int) -> None:
+        """Let so many run at once from now on; what runs already goes on."""
+        queue = self._client.retrieve_queue(queue_name(lane))
+        if queue is not None:
+            queue.set_global_concurrency(concurrency)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._client.destroy()
+
+
+class DbosClaims:
+    """The `Claims`, for the process that reaps."""
+
+    def take_back(self, living: Sequence[WorkerId]) -> int:
+        """Make every running job whose worker is not among the living wait again; return how many there were."""
+        alive = set(living)
+        running = DBOS.list_workflows(status=RUNNING, name=WORKFLOW, load_input=False, load_output=False)
+        orphans: dict[str, list[str]] = {}
+        for one in running:
+            if one.queue_name is not None and one.executor_id not in alive:
+                orphans.setdefault(one.queue_name, []).append(one.workflow_id)
+        for name, ids in orphans.items():
+            # Without the name they would go to DBOS's own queue, which knows no limit.
+            DBOS.resume_workflows(ids, queue_name=name)
+        return sum(len(ids) for ids in orphans.values())
+
+
+class DbosRuntime:
+    """DBOS in this process: makes its schema, and claims jobs once it is told to. One a process."""
+
+    def __init__(self, url: str, worker: Worker, terms: QueueTerms) -> None:
+        self._terms = terms
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_url": _for_dbos(url),
+            "run_migrations": False,
+            "serializer": DBOSPortableJSONSerializer(),
+            "application_version": VERSION,
+            "executor_id": worker.id,
+            "log_level": "WARNING",
+            "enable_otlp": False,
+            "sys_db_pool_size": 10,
+        }
+        DBOS.destroy(destroy_registry=True)  # what an earlier runtime of this process left
+        DBOS(config=config)
+        DBOS.listen_queues([queue_name(lane) for lane in worker.lanes])
+
+    def launch(self, worker: JobWorker) -> None:
+        """Begin to claim jobs of the lanes. The worker's lease has to be there before."""
+
+        def carry_out(written: dict[str, Json]) -> dict[str, Json]:
+            attempt = worker.attempt(_read(written))
+            return {"outcome": attempt.outcome.value, "error": attempt.error}
+
+        DBOS.workflow(name=WORKFLOW)(carry_out)
+        DBOS.launch()
+        self.register()
+
+    def register(self) -> None:
+        """Make the queues there are not yet; those there are keep their limits."""
+        for lane in Lane:
+            DBOS.register_queue(
+                queue_name(lane),
+                global_concurrency=self._terms.concurrency[lane],
+                worker_concurrency=self._terms.worker_concurrency,
+                polling_interval_sec=POLLING_SECONDS,
+                on_conflict="never_update",
+            )
+
+    def close(self) -> None:
+        """Claim nothing more and end; attempts have to be drained before."""
+        DBOS.destroy(destroy_registry=True)
+
+
+def _for_dbos(url: str) -> str:
+    """Return the address without the driver's name, which DBOS chooses itself."""
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def _written(job: Job) -> dict[str, Json]:
+    return {
+        "id": job.id,
+        "tenant": str(job.tenant),
+        "subject": str(job.subject),
+        "lane": job.lane.value,
+        "priority": job.priority.value,
+        "number": job.number,
+        "attempt": job.attempt,
+    }
+
+
+def _read(written: Mapping[str, Json]) -> Job:
+    return Job(
+        id=JobId(str(written["id"])),
+        tenant=TenantId(UUID(str(written["tenant"]))),
+        subject=UUID(str(written["subject"])),
+        lane=Lane(str(written["lane"])),
+        priority=Priority(str(written["priority"])),
+        number=int(str(written["number"])),
+        attempt=int(str(written["attempt"])),
+    )

@@ -1,0 +1,143 @@
+"""What a person may do with an optimization from outside: hand it in, pause, cancel, go on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from dspy_optimization.errors import ConflictError
+from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.events import Event, EventType
+from dspy_optimization.jobs.job import Job, job_id
+from dspy_optimization.jobs.queue import JobQueue
+from dspy_optimization.optimization.intake import Checked, Intake, Submission
+from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus, Wish
+from dspy_optimization.optimization.store import Hook, OptimizationStore
+from dspy_optimization.tenancy import TenantId
+
+FINAL = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED})
+GOES_ON = frozenset({OptimizationStatus.PAUSED, OptimizationStatus.FAILED})
+_STEPS = {
+    Wish.PAUSE: (OptimizationStatus.PAUSED, EventType.OPTIMIZATION_PAUSED),
+    Wish.CANCEL: (OptimizationStatus.CANCELLED, EventType.OPTIMIZATION_CANCELLED),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An optimization after somebody asked something of it."""
+
+    optimization: Optimization
+    is_done: bool
+    """False: a process works on it and does so after the calls in flight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """Takes requests in for workers and passes on what people want of them. One tenant's."""
+
+    tenant: TenantId
+    optimizations: OptimizationStore
+    queue: JobQueue | None
+    """None: there are no workers; whoever hands in carries out."""
+    now: Callable[[], datetime]
+    new_id: Callable[[], UUID]
+
+    def submit(self, intake: Intake, checked: Checked, *also: Hook) -> Optimization:
+        """Keep the request and queue its job, both or neither. Raises `QueueFullError`."""
+        return intake.accept(checked, lambda request: self._submission(request, also))
+
+    def pause(self, optimization_id: OptimizationId) -> Asked:
+        """Ask for a pause. Raises `ConflictError` when it does not run."""
+        found = self.optimizations.get(optimization_id)
+        if found.status is not OptimizationStatus.RUNNING:
+            raise ConflictError(
+                f"wanted: a running optimization to pause; found: {optimization_id} is {found.status.value}; "
+                f"possible: {_possible(found.status)}"
+            )
+        return self._ask(found, Wish.PAUSE)
+
+    def cancel(self, optimization_id: OptimizationId) -> Asked:
+        """End it for good, the best so far kept. Raises `ConflictError` when it has ended."""
+        found = self.optimizations.get(optimization_id)
+        if found.status in FINAL:
+            raise ConflictError(
+                f"wanted: an optimization to cancel; found: {optimization_id} is {found.status.value}, that is final; "
+                "possible: nothing, it has ended"
+            )
+        if found.status is OptimizationStatus.FAILED:
+            raise ConflictError(
+                f"wanted: an optimization to cancel; found: {optimization_id} is failed, so nothing runs; possible: "
+                f"{_possible(found.status)}"
+            )
+        asked = self._ask(found, Wish.CANCEL)
+        if asked.is_done and found.job is not None and self.queue is not None:
+            self.queue.withdraw([found.job])
+        return asked
+
+    def resume(self, optimization_id: OptimizationId) -> Optimization:
+        """Queue a paused or failed one again; what was answered is not paid again.
+
+        Raises `ConflictError` when it has ended, runs or waits already, and `QueueFullError`.
+        """
+        found = self.optimizations.get(optimization_id)
+        if found.status not in GOES_ON:
+            raise ConflictError(
+                f"wanted: an optimization that is paused or failed; found: {optimization_id} is {found.status.value}; "
+                f"possible: {_possible(found.status)}"
+            )
+        submission = self._submission(found.request, ())
+        if found.job is not None and self.queue is not None:
+            self.queue.withdraw([found.job])  # an attempt that would come by itself later
+        return self.optimizations.update(
+            optimization_id,
+            lambda now: replace(
+                now, status=OptimizationStatus.QUEUED, error=None, job=submission.job, updated_at=self.now()
+            ),
+            [Event(type=EventType.OPTIMIZATION_QUEUED, optimization_id=optimization_id, at=self.now(), data={})],
+            also=submission.also,
+        )
+
+    def _submission(self, request: OptimizationRequest, also: tuple[Hook, ...]) -> Submission:
+        queue = self.queue
+        if queue is None:
+            return Submission(also=also)
+        job = Job(
+            id=job_id(request.id, self.new_id()),
+            tenant=self.tenant,
+            subject=request.id,
+            lane=request.constraints.lane,
+            priority=request.constraints.priority,
+        )
+        return Submission(job=job.id, also=(*also, lambda transaction: queue.submit(job, transaction)))
+
+    def _ask(self, found: Optimization, wish: Wish) -> Asked:
+        """Make the wish known to the process that works on it, or take the step here when no process does."""
+        optimization_id = found.request.id
+        try:
+            with self.optimizations.owning(optimization_id):
+                status, kind = _STEPS[wish]
+                event = Event(type=kind, optimization_id=optimization_id, at=self.now(), data={})
+                ended = self.optimizations.update(
+                    optimization_id,
+                    lambda now: replace(now, status=status, wish=None, updated_at=self.now()),
+                    [event],
+                )
+                return Asked(optimization=ended, is_done=True)
+        except ConflictError:
+            if self.optimizations.get(optimization_id).status is not OptimizationStatus.RUNNING:
+                raise
+        wished = self.optimizations.update(optimization_id, lambda now: replace(now, wish=wish, updated_at=self.now()))
+        return Asked(optimization=wished, is_done=False)
+
+
+def _possible(status: OptimizationStatus) -> str:
+    match status:
+        case OptimizationStatus.QUEUED:
+            return "wait until it runs, or cancel it"
+        case OptimizationStatus.RUNNING:
+            return "pause it, cancel it, or watch it"
+        case OptimizationStatus.PAUSED | OptimizationStatus.FAILED:
+            return "resume it"
+        case OptimizationStatus.COMPLETED | OptimizationStatus.CANCELLED:
+            return "nothing, it has ended; a new optimization pays for nothing that was answered"

@@ -1,0 +1,110 @@
+"""Who asks, and whether they may. Every route says which permission it needs or that it is public."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, WebSocket
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
+
+from dspy_optimization.engine import Engine
+from dspy_optimization.serving import Serving
+from dspy_optimization.tenancy import LOCAL_PRINCIPAL, Permission, Principal
+from dspy_optimization.web.problems import AccessError
+
+COOKIE = "dspy_opt_key"
+"""Where a browser keeps the key it logged in with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """The dependency of a route that anybody may call. The route guard looks for it."""
+
+    def __call__(self) -> None:
+        """Allow."""
+
+
+def serving_of(connection: HTTPConnection) -> Serving:
+    """Return what this process serves with."""
+    return cast("Serving", connection.app.state.serving)
+
+
+def key_of(connection: HTTPConnection) -> str | None:
+    """Return the key that came along: in the Authorization header, or in the browser's cookie."""
+    scheme, _, value = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value:
+        return value.strip()
+    return connection.cookies.get(COOKIE)
+
+
+def identify(serving: Serving, key: str | None) -> Principal:
+    """Return who holds the key. Raises `AccessError`."""
+    if not serving.settings.service.require_keys:
+        return LOCAL_PRINCIPAL
+    if key is None:
+        raise AccessError(
+            "wanted: an API key; found: none; possible: the header Authorization: Bearer <key> "
+            "(dspy-opt keys create makes one)",
+            status=401,
+        )
+    found = serving.keys.principal(key)
+    if found is None:
+        raise AccessError(
+            "wanted: a valid API key; found: one that is unknown, revoked or expired; possible: dspy-opt keys create",
+            status=401,
+        )
+    return found
+
+
+def check(principal: Principal, permission: Permission) -> None:
+    """Raise `AccessError` when this one may not."""
+    if not principal.may(permission):
+        raise AccessError(
+            f"wanted: a key that allows to {permission.value}; found: the role {principal.role.value}; possible: a key "
+            "of another role",
+            status=403,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """The dependency of a route: returns the engine of whoever asks, or refuses."""
+
+    permission: Permission
+
+    def __call__(self, request: Request) -> Engine:
+        """Return the engine of the tenant that asks. Raises `AccessError`."""
+        serving = serving_of(request)
+        principal = identify(serving, key_of(request))
+        check(principal, self.permission)
+        _check_origin(request)
+        return serving.engine(principal.tenant)
+
+
+async def admit(socket: WebSocket, permission: Permission) -> Engine:
+    """Return the engine of whoever opens a socket, before it is accepted. Raises `AccessError`."""
+    serving = serving_of(socket)
+    principal = await run_in_threadpool(identify, serving, key_of(socket))
+    check(principal, permission)
+    _check_origin(socket)
+    return serving.engine(principal.tenant)
+
+
+def _check_origin(connection: HTTPConnection) -> None:
+    """Refuse what another site's page makes a browser send; programs send no Origin."""
+    if connection.scope["type"] == "http" and connection.scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        return
+    origin = connection.headers.get("origin")
+    if origin is None or origin.partition("://")[2] == connection.headers.get("host"):
+        return
+    raise AccessError(
+        f"wanted: a request from a page of this service; found: one from {origin}; possible: send it from the page, or "
+        "from a program without the header Origin",
+        status=403,
+    )
+
+
+Reading = Annotated[Engine, Depends(Require(Permission.READ))]
+Running = Annotated[Engine, Depends(Require(Permission.RUN))]
+Administering = Annotated[Engine, Depends(Require(Permission.ADMINISTER))]
+Anybody = Depends(Public())

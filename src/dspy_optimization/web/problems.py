@@ -1,0 +1,132 @@
+"""Errors as `application/problem+json` (RFC 9457): the one table from what went wrong to a status."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from dspy_optimization.errors import (
+    CapacityError,
+    ConflictError,
+    EngineError,
+    ExpiredError,
+    InfrastructureError,
+    InvalidRequestError,
+    NoGpuError,
+    NotFoundError,
+    QueueFullError,
+)
+from dspy_optimization.events import Json
+
+MEDIA_TYPE = "application/problem+json"
+logger = logging.getLogger(__name__)
+
+# The first class that fits; the order is from the special to the general.
+STATUSES: Sequence[tuple[type[EngineError], int]] = (
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (ExpiredError, 410),
+    (InvalidRequestError, 422),
+    (QueueFullError, 503),
+    (NoGpuError, 507),
+    (CapacityError, 503),
+    (InfrastructureError, 503),
+)
+TITLES: Mapping[int, str] = {
+    400: "The request cannot be read",
+    401: "A key is needed",
+    403: "The key does not allow this",
+    404: "There is no such thing",
+    405: "The address does not take this method",
+    409: "The state does not allow this",
+    410: "It is not kept any longer",
+    412: "It was changed meanwhile",
+    413: "The request is too large",
+    415: "The body is of a kind that is not read",
+    421: "The service does not answer to this name",
+    422: "The request cannot be carried out",
+    500: "The engine has a defect",
+    503: "Not now",
+    507: "There is no GPU for it",
+}
+
+
+class AccessError(EngineError):
+    """Send a key that is valid (401) or allows this (403)."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def status_of(error: EngineError) -> int:
+    """Return the status of an error of the engine."""
+    if isinstance(error, AccessError):
+        return error.status
+    return next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    errors: Sequence[Mapping[str, Json]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """Return the answer; `errors` says of each wrong field where it is and what is wrong."""
+    title = TITLES.get(status, "It did not work")
+    body: dict[str, Json] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if errors:
+        body["errors"] = [dict(one) for one in errors]
+    return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of this app become a problem."""
+    app.add_exception_handler(EngineError, _of_engine)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_defect)
+
+
+def _of_engine(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, EngineError):
+        raise error
+    status = status_of(error)
+    headers: dict[str, str] = {}
+    if status == 503:
+        seconds = error.retry_after_seconds if isinstance(error, QueueFullError) else 5.0
+        headers["Retry-After"] = str(max(round(seconds), 1))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(status, str(error), headers=headers)
+
+
+def _of_validation(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors: list[Mapping[str, Json]] = [
+        {"field": ".".join(str(part) for part in one["loc"] if part != "body"), "message": str(one["msg"])}
+        for one in error.errors()
+    ]
+    unreadable = any(one["type"] == "json_invalid" for one in error.errors())
+    first = errors[0] if errors else {"field": "", "message": ""}
+    return problem(
+        400 if unreadable else 422,
+        f"{first['field'] or 'body'}: {first['message']}; the list of errors says what else is wrong",
+        errors=errors,
+    )
+
+
+def _of_http(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+def _of_defect(request: Request, error: Exception) -> JSONResponse:
+    logger.error("Request failed", exc_info=error, extra={"action": "request_failed", "path": request.url.path})
+    return problem(500, "wanted: an answer; found: a defect of the engine, which its log shows; possible: try again")
