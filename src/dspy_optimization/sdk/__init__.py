@@ -1,0 +1,51 @@
+"""A client for the engine behind HTTP; importing it imports nothing of the engine."""
+
+from dspy_optimization.sdk.answers import (
+    Accepted,
+    ArtifactReference,
+    Asked,
+    Estimate,
+    KeyImprovement,
+    Measured,
+    Metrics,
+    OptimizationStatus,
+    ResultDetails,
+    Results,
+    Status,
+    Summary,
+)
+from dspy_optimization.sdk.catalog import Dataset
+from dspy_optimization.sdk.client import Client
+from dspy_optimization.sdk.errors import AccessError, NotFinishedError
+from dspy_optimization.sdk.handle import OptimizationHandle
+from dspy_optimization.sdk.request import Constraints, Examples, OptimizationRequest, Target
+from dspy_optimization.sdk.retries import Retries, Surroundings
+from dspy_optimization.sdk.updates import Update, UpdateType
+
+__all__ = [
+    "Accepted",
+    "AccessError",
+    "ArtifactReference",
+    "Asked",
+    "Client",
+    "Constraints",
+    "Dataset",
+    "Estimate",
+    "Examples",
+    "KeyImprovement",
+    "Measured",
+    "Metrics",
+    "NotFinishedError",
+    "OptimizationHandle",
+    "OptimizationRequest",
+    "OptimizationStatus",
+    "ResultDetails",
+    "Results",
+    "Retries",
+    "Status",
+    "Summary",
+    "Surroundings",
+    "Target",
+    "Update",
+    "UpdateType",
+]
