@@ -12,11 +12,18 @@ from pydantic import ValidationError
 from dspy_optimization.adapters.models import EMBEDDED, ModelSpec
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.model import Price, Role
-from dspy_optimization.settings import Settings, default_data_directory, read_settings
+from dspy_optimization.settings import ServiceSettings, Settings, default_data_directory, read_settings
 from dspy_optimization.settings.config_file import ConfigFile, read_document
 from dspy_optimization.settings.problems import sentences
 
 NAMES = ("DATABASE_URL", "DSPY_OPT_DATA_DIR", "DSPY_CONFIG_PATH", "MLFLOW_TRACKING_URI")
+OF_THE_SERVICE = (
+    "OPTIMIZATION_QUEUE_SIZE",
+    "MAX_CONCURRENT_OPTIMIZATIONS",
+    "DSPY_OPT_REQUIRE_KEYS",
+    "DSPY_OPT_RETENTION_DAYS",
+    "DSPY_OPT_ALLOWED_HOSTS",
+)
 EMBEDDED_SPEC = ModelSpec(model=EMBEDDED)
 
 ReadFile = Callable[[str], Settings]
@@ -24,7 +31,7 @@ ReadFile = Callable[[str], Settings]
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*NAMES, "STATISTICAL_SIGNIFICANCE_THRESHOLD"):
+    for name in (*NAMES, *OF_THE_SERVICE, "STATISTICAL_SIGNIFICANCE_THRESHOLD"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -72,6 +79,40 @@ def test_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "canary" not in repr(settings)
 
 
+def test_the_service_is_careful_until_it_is_told_otherwise() -> None:
+    """As the module's docstring says: a hundred wait, ten run, this machine is answered, all is shown for ever."""
+    assert read_settings().service == ServiceSettings(
+        queue_size=100,
+        max_concurrent=10,
+        require_keys=False,
+        retention_days=None,
+        allowed_hosts=("localhost", "127.0.0.1", "[::1]"),
+    )
+
+
+def test_the_service_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every variable; names are trimmed and empty ones dropped."""
+    values = ("7", "3", "yes", "0.5", " a.example.org , ,b.example.org,")
+    for name, value in zip(OF_THE_SERVICE, values, strict=True):
+        monkeypatch.setenv(name, value)
+
+    assert read_settings().service == ServiceSettings(
+        queue_size=7,
+        max_concurrent=3,
+        require_keys=True,
+        retention_days=0.5,
+        allowed_hosts=("a.example.org", "b.example.org"),
+    )
+
+
+def test_the_service_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files do it."""
+    for name in OF_THE_SERVICE:
+        monkeypatch.setenv(name, "")
+
+    assert read_settings().service == ServiceSettings()
+
+
 def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """As compose files do it."""
     for name in NAMES:
@@ -93,6 +134,15 @@ def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -
         ("STATISTICAL_SIGNIFICANCE_THRESHOLD", "nan", "wanted a finite number, found 'nan'"),
         ("DSPY_OPT_DATA_DIR", "/root/data", "wanted a directory the database's own user can reach"),
         ("DSPY_OPT_DATA_DIR", __file__, "wanted a directory, found a file at"),
+        ("OPTIMIZATION_QUEUE_SIZE", "0", "found '0'"),
+        ("OPTIMIZATION_QUEUE_SIZE", "many", "found 'many'"),
+        ("OPTIMIZATION_QUEUE_SIZE", "1000001", "found '1000001'"),
+        ("MAX_CONCURRENT_OPTIMIZATIONS", "0", "found '0'"),
+        ("MAX_CONCURRENT_OPTIMIZATIONS", "1.5", "found '1.5'"),
+        ("DSPY_OPT_REQUIRE_KEYS", "maybe", "wanted a valid boolean"),
+        ("DSPY_OPT_RETENTION_DAYS", "0", "found '0'"),
+        ("DSPY_OPT_RETENTION_DAYS", "inf", "found 'inf'"),
+        ("DSPY_OPT_ALLOWED_HOSTS", " , ", "wanted at least one name"),
         ("DSPY_CONFIG_PATH", "/nowhere/config.yaml", "wanted a YAML file, found at /nowhere/config.yaml: No such file"),
     ],
 )

@@ -5,14 +5,15 @@ A job is one DBOS workflow that makes one attempt. DBOS is a singleton of its pr
 `jobs.lease` on DBOS's public interface.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 
-from dspy_optimization.adapters.postgres.database import Database
+from dspy_optimization.adapters.postgres.database import Database, session_name
 from dspy_optimization.adapters.postgres.neighbour import alone
 from dspy_optimization.adapters.postgres.queue_table import (
     DELAYED,
@@ -67,15 +68,20 @@ def migrate_queue(url: str) -> None:
 
 
 class DbosQueue:
-    """The `JobQueue`, for processes that hand jobs in. Thread-safe."""
+    """The `JobQueue`, and the `Claims` of whoever reaps. Thread-safe. `StoreError` when the database is away.
+
+    DBOS itself would wait for the database, for up to a minute and a half after it is back.
+    """
 
     def __init__(self, url: str, database: Database, terms: QueueTerms) -> None:
-        self._client = DBOSClient(
-            system_database_url=_for_dbos(url),
-            serializer=DBOSPortableJSONSerializer(),
-            application_name=APPLICATION,
-            retry_connection_errors=False,
-        )
+        with database.guarded():
+            self._client = DBOSClient(
+                system_database_url=_for_dbos(url),
+                serializer=DBOSPortableJSONSerializer(),
+                application_name=APPLICATION,
+                retry_connection_errors=False,
+            )
+        self._database = database
         self._table = QueueTable(database)
         self._terms = terms
 
@@ -94,7 +100,7 @@ class DbosQueue:
             "queue_name": name,
             "workflow_id": job.id,
             "app_version": VERSION,
-            "priority": turn(connection, name, job.tenant, job.priority),
+            "priority": turn(connection, name, job),
             "authenticated_user": str(job.tenant),
         }
         if job.delay_seconds > 0.0:
@@ -103,23 +109,25 @@ class DbosQueue:
 
     def withdraw(self, jobs: Sequence[JobId]) -> None:
         """Take jobs out that wait; what runs or is done stays as it is."""
-        waiting = self._client.list_workflows(
-            workflow_ids=list(jobs), status=[WAITING, DELAYED], load_input=False, load_output=False
-        )
-        if waiting:
-            self._client.cancel_workflows([one.workflow_id for one in waiting])
+        with self._database.guarded():
+            waiting = self._client.list_workflows(
+                workflow_ids=list(jobs), status=[WAITING, DELAYED], load_input=False, load_output=False
+            )
+            if waiting:
+                self._client.cancel_workflows([one.workflow_id for one in waiting])
 
     def load(self) -> Mapping[Lane, LaneLoad]:
         """Return how busy every lane is."""
         counts = self._table.counts()
-        limits = {queue.name: queue.global_concurrency for queue in self._client.list_queues()}
+        with self._database.guarded():
+            limits = {queue.name: queue.global_concurrency for queue in self._client.list_queues()}
         return {
             lane: LaneLoad(
                 waiting=counts.get((queue_name(lane), WAITING), 0) + counts.get((queue_name(lane), DELAYED), 0),
                 running=counts.get((queue_name(lane), RUNNING), 0),
-                concurrency=limits.get(queue_name(lane)) or self._terms.concurrency[lane],
+                concurrency=self._terms.concurrency[lane] if limit is None else limit,
             )
-            for lane in Lane
+            for lane, limit in ((lane, limits.get(queue_name(lane))) for lane in Lane)
         }
 
     def claimed_by(self) -> Mapping[str, int]:
@@ -128,30 +136,33 @@ class DbosQueue:
 
     def set_concurrency(self, lane: Lane, concurrency: int) -> None:
         """Let so many run at once from now on; what runs already goes on."""
-        queue = self._client.retrieve_queue(queue_name(lane))
-        if queue is not None:
-            queue.set_global_concurrency(concurrency)
+        with self._database.guarded():
+            queue = self._client.retrieve_queue(queue_name(lane))
+            if queue is not None:
+                queue.set_global_concurrency(concurrency)
+
+    def claimants(self) -> Collection[WorkerId]:
+        """Return the workers that run jobs, whether they live or not."""
+        return [WorkerId(name) for name in self.claimed_by()]
+
+    def take_back(self, gone: Collection[WorkerId]) -> int:
+        """Make every job that these workers run wait again; return how many there were."""
+        with self._database.guarded():
+            running = self._client.list_workflows(
+                executor_id=list(gone), status=RUNNING, name=WORKFLOW, load_input=False, load_output=False
+            )
+            orphans: dict[str, list[str]] = {}
+            for one in running:
+                if one.queue_name is not None:
+                    orphans.setdefault(one.queue_name, []).append(one.workflow_id)
+            for name, ids in orphans.items():
+                # Without the name they would go to DBOS's own queue, which knows no limit.
+                self._client.resume_workflows(ids, queue_name=name)
+        return sum(len(ids) for ids in orphans.values())
 
     def close(self) -> None:
         """Give back the connections."""
         self._client.destroy()
-
-
-class DbosClaims:
-    """The `Claims`, for the process that reaps."""
-
-    def take_back(self, living: Sequence[WorkerId]) -> int:
-        """Make every running job whose worker is not among the living wait again; return how many there were."""
-        alive = set(living)
-        running = DBOS.list_workflows(status=RUNNING, name=WORKFLOW, load_input=False, load_output=False)
-        orphans: dict[str, list[str]] = {}
-        for one in running:
-            if one.queue_name is not None and one.executor_id not in alive:
-                orphans.setdefault(one.queue_name, []).append(one.workflow_id)
-        for name, ids in orphans.items():
-            # Without the name they would go to DBOS's own queue, which knows no limit.
-            DBOS.resume_workflows(ids, queue_name=name)
-        return sum(len(ids) for ids in orphans.values())
 
 
 class DbosRuntime:
@@ -169,6 +180,8 @@ class DbosRuntime:
             "log_level": "WARNING",
             "enable_otlp": False,
             "sys_db_pool_size": 10,
+            # Cut off with the worker's other sessions: one that stands still may hold rows that others wait for.
+            "db_engine_kwargs": {"connect_args": {"application_name": session_name(worker.id)}},
         }
         DBOS.destroy(destroy_registry=True)  # what an earlier runtime of this process left
         DBOS(config=config)
@@ -196,9 +209,9 @@ class DbosRuntime:
                 on_conflict="never_update",
             )
 
-    def close(self) -> None:
-        """Claim nothing more and end; attempts have to be drained before."""
-        DBOS.destroy(destroy_registry=True)
+    def close(self, longest_seconds: float = 0.0) -> None:
+        """Claim nothing more, wait so long for the attempts to end, and end."""
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(longest_seconds))
 
 
 def _for_dbos(url: str) -> str:

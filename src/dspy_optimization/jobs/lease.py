@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,7 +56,10 @@ class LeaseStore(Protocol):
         ...
 
     def take_away(self, worker: WorkerId) -> None:
-        """End the lease and cut the worker's connections: whatever it still holds in the database is free."""
+        """End the lease and cut the worker's connections: whatever it still holds in the database is free.
+
+        Nothing happens when the worker has extended its lease meanwhile.
+        """
         ...
 
     def give_up(self, worker: WorkerId) -> None:
@@ -67,8 +70,12 @@ class LeaseStore(Protocol):
 class Claims(Protocol):
     """Who claimed which jobs."""
 
-    def take_back(self, living: Sequence[WorkerId]) -> int:
-        """Make every running job whose worker is not among the living wait again; return how many there were."""
+    def claimants(self) -> Collection[WorkerId]:
+        """Return the workers that run jobs, whether they live or not."""
+        ...
+
+    def take_back(self, gone: Collection[WorkerId]) -> int:
+        """Make every job that these workers run wait again; return how many there were."""
         ...
 
 
@@ -76,7 +83,7 @@ class LeaseKeeper:
     """Beats for one worker and reaps for all, from a thread of its own.
 
     After the database was away every lease looks old, so nobody reaps until a whole lease has passed since it came
-    back: the living get the time to show themselves.
+    back: the living get the time to show themselves. A process that starts cannot know, and waits as long.
     """
 
     def __init__(
@@ -102,8 +109,7 @@ class LeaseKeeper:
 
     def start(self) -> None:
         """Take the lease, then keep it. Raises `StoreError` when the database is away."""
-        self._store.beat(self._worker, self._lease_seconds)
-        self._last_beat = self._seconds()
+        self.step()
         self._thread.start()
 
     def stop(self) -> None:
@@ -123,14 +129,16 @@ class LeaseKeeper:
 
     def step(self) -> int:
         """Beat once and reap once; return how many jobs were taken back. `StoreError` when the database is away."""
-        now = self._seconds()
-        held = self._store.beat(self._worker, self._lease_seconds)
-        if self._last_beat is None or now - self._last_beat > self._lease_seconds:
-            self._reap_after = now + self._lease_seconds
-        self._last_beat = now
-        if not held:
+        asked = self._seconds()
+        if not self._store.beat(self._worker, self._lease_seconds):
+            self._ended.set()
             self._lost()
-        return self._reap() if now >= self._reap_after else 0
+            return 0
+        answered = self._seconds()
+        if self._last_beat is None or answered - self._last_beat > self._lease_seconds:
+            self._reap_after = answered + self._lease_seconds
+        self._last_beat = asked
+        return self._reap() if answered >= self._reap_after else 0
 
     def _keep(self) -> None:
         while not self._ended.wait(self._lease_seconds / 3.0):
@@ -143,9 +151,13 @@ class LeaseKeeper:
         with self._store.reaping() as mine:
             if not mine:
                 return 0
-            leases = self._store.leases()
-            for lease in leases:
+            # Before the leases are read: who claims jobs took a lease first.
+            claimants = self._claims.claimants()
+            for lease in self._store.leases():
                 if not lease.is_alive:
                     logger.warning("Worker is gone", extra={"action": "worker_reaped", "worker": lease.worker.id})
                     self._store.take_away(lease.worker.id)
-            return self._claims.take_back([lease.worker.id for lease in leases if lease.is_alive])
+            # Read again: only who lost its lease for good may lose its jobs.
+            holders = {lease.worker.id for lease in self._store.leases()}
+            gone = [worker for worker in claimants if worker not in holders]
+            return self._claims.take_back(gone) if gone else 0

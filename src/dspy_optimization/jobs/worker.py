@@ -19,6 +19,13 @@ BUSY_DELAY_SECONDS = 5.0
 STORE_DELAY_SECONDS = 1.0
 
 
+class LeftToOthers(BaseException):
+    """This process may not say what became of a job, not even that it ended: another one is to do it.
+
+    No `Exception`: whoever keeps the jobs writes down every `Exception` as an end.
+    """
+
+
 class Outcome(StrEnum):
     """How an attempt ended."""
 
@@ -82,7 +89,10 @@ class Handler(Protocol):
         ...
 
     def give_up(self, job: Job, reason: str) -> None:
-        """Leave the subject in a state from which a person can go on, and say why. Raises `StoreError`."""
+        """Leave the subject in a state from which a person can go on, and say why. Raises `StoreError`.
+
+        Nothing happens when it is in such a state already.
+        """
         ...
 
 
@@ -102,7 +112,7 @@ class JobWorker:
         self._interruption = Interruption()
         self._abandoned = threading.Event()
         self._running = 0
-        self._changed = threading.Condition()
+        self._count = threading.Lock()
 
     @property
     def running(self) -> int:
@@ -117,22 +127,22 @@ class JobWorker:
     def attempt(self, job: Job) -> Attempt:
         """Make one attempt and see to the next one where there has to be one.
 
-        While the database is away it waits: what became of the job has to be written somewhere.
+        While the database is away it waits: what became of the job has to be written somewhere. Raises
+        `LeftToOthers` once this process is to go, or is taken for dead.
         """
-        with self._changed:
+        if self._interruption.is_set:
+            raise LeftToOthers(job.id)
+        with self._count:
             self._running += 1
         try:
             return self._attempt(job)
         finally:
-            with self._changed:
+            with self._count:
                 self._running -= 1
-                self._changed.notify_all()
 
-    def drain(self, longest_seconds: float) -> bool:
-        """Ask every attempt to end, wait for it, and say whether all did in time; other processes go on with them."""
+    def interrupt(self) -> None:
+        """Ask every attempt to end and begin none: other processes go on."""
         self._interruption.set()
-        with self._changed:
-            return self._changed.wait_for(lambda: self._running == 0, longest_seconds)
 
     def abandon(self) -> None:
         """Let go of every attempt without a word: others were given the jobs while this process was not seen."""
@@ -150,10 +160,13 @@ class JobWorker:
             reason = f"{type(defect).__name__}: {defect}"
             self._written(lambda: self._handler.give_up(job, reason))
             return Attempt(outcome=Outcome.DONE, error=reason)
-        if self._abandoned.is_set() or outcome is Outcome.DONE:
+        if self._abandoned.is_set():
+            raise LeftToOthers(job.id)
+        if outcome is Outcome.DONE:
             return Attempt(outcome=outcome, error=error)
         if outcome is Outcome.PASSING and job.attempt > len(RETRY_DELAYS_SECONDS):
-            # It is paused already and says why: a person looks, and resumes it.
+            # It is paused already and says why, unless nothing could be written: a person looks, and resumes it.
+            self._written(lambda: self._handler.give_up(job, error or outcome.value))
             return Attempt(outcome=Outcome.DONE, error=error)
         again = self._next(job, outcome)
         self._written(lambda: self._handler.wait_again(again, outcome))
@@ -174,6 +187,6 @@ class JobWorker:
                 write()
             except StoreError:
                 if self._abandoned.wait(STORE_DELAY_SECONDS):
-                    return
+                    raise LeftToOthers from None
             else:
                 return

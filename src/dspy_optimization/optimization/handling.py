@@ -14,7 +14,7 @@ from dspy_optimization.jobs.job import Job
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.jobs.worker import Interruption, Outcome
 from dspy_optimization.optimization.optimizer import Optimizer, Stores
-from dspy_optimization.optimization.request import Optimization, OptimizationStatus
+from dspy_optimization.optimization.request import Optimization, OptimizationStatus, Wish
 from dspy_optimization.tenancy import TenantId
 
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})
@@ -37,9 +37,9 @@ class OptimizationHandler:
         optimizer = self.optimizer(job.tenant)
         stores, optimization_id = optimizer.stores, OptimizationId(job.subject)
         found = stores.optimizations.get(optimization_id)
-        if found.job != job.id or found.status in _ENDED:
-            return Outcome.DONE  # cancelled, or handed in anew, while this job waited
-        stop = StopSignal()
+        if found.job != job.id or found.status in _ENDED or _paused_by_a_person(found):
+            return Outcome.DONE  # cancelled, paused, or handed in anew, while this job waited
+        stop = _obeying(found.wish)
         try:
             with (
                 interruption.telling(lambda: stop.stop(HandoverRequested("this process has to go"))),
@@ -48,7 +48,7 @@ class OptimizationHandler:
                 ended = optimizer.run(optimization_id, stop)
         except ConflictError:
             return self._refused(stores, optimization_id)
-        if ended.status is not OptimizationStatus.PAUSED:
+        if ended.status is not OptimizationStatus.PAUSED or _paused_by_a_person(ended):
             return Outcome.DONE
         if isinstance(stop.reason, HandoverRequested):
             return Outcome.INTERRUPTED
@@ -75,8 +75,8 @@ class OptimizationHandler:
         if stores.optimizations.get(optimization_id).status is not OptimizationStatus.RUNNING:
             return
         error = (
-            f"wanted: to carry it out; found: {reason}; possible: resume it, and report this: it is a defect of the "
-            "engine"
+            f"wanted: to carry it out; found: {reason}; possible: resume it, and report this when it happens again: it "
+            "is a defect of the engine"
         )
         event = Event(
             type=EventType.OPTIMIZATION_FAILED,
@@ -111,3 +111,18 @@ class OptimizationHandler:
             yield
         finally:
             timer.cancel()
+
+
+def _paused_by_a_person(optimization: Optimization) -> bool:
+    """Say whether it stands still until a person resumes it; every other pause ends by itself."""
+    return optimization.status is OptimizationStatus.PAUSED and optimization.wish is Wish.PAUSE
+
+
+def _obeying(wish: Wish | None) -> StopSignal:
+    """Return a signal, set when a person asked for an end that the process which died did not come to."""
+    stop = StopSignal()
+    if wish is Wish.PAUSE:
+        stop.stop(PauseRequested("a person asked for a pause"))
+    elif wish is Wish.CANCEL:
+        stop.stop(CancelRequested("a person asked for the end"))
+    return stop

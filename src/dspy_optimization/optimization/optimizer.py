@@ -378,7 +378,11 @@ class Optimizer:
         ended = self.stores.optimizations.update(
             optimization_id,
             lambda now: replace(
-                now, updated_at=self.now(), status=status, wish=None, elapsed_seconds=clock.elapsed_seconds()
+                now,
+                updated_at=self.now(),
+                status=status,
+                wish=now.wish if status is OptimizationStatus.PAUSED else None,
+                elapsed_seconds=clock.elapsed_seconds(),
             ),
             [self._event(optimization_id, kind, {})],
         )
@@ -398,7 +402,7 @@ class Optimizer:
                 updated_at=self.now(),
                 status=status,
                 error=str(error),
-                wish=None,
+                wish=now.wish if passing else None,
                 elapsed_seconds=clock.elapsed_seconds(),
             ),
             [self._event(optimization_id, kind, {"error": str(error), "error_type": type(error).__name__})],

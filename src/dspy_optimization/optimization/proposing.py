@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.metrics import METRIC_TYPES
-from dspy_optimization.agents.objective_loading import objectives_from_json
+from dspy_optimization.agents.objective_loading import ALIASES, objectives_from_json
 from dspy_optimization.agents.operational_metrics import Quantity
-from dspy_optimization.agents.untrusted import shown
+from dspy_optimization.agents.untrusted import closest, shown
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.judge import Judge
 from dspy_optimization.evaluation.model import Role
@@ -72,6 +72,13 @@ def with_implied(
     """
     named = {str(one.get("name", one.get("type"))) for one in metrics}
     plain = [str(one["metric"]) for one in objectives]
+    known = (*named, *(name for name in METRIC_TYPES if name not in named), *ALIASES)
+    for number, name in enumerate(plain):
+        if name not in known:
+            raise InvalidRequestError(
+                f"objectives[{number}]: a metric that is specified is wanted, found {name}{closest(name, known)}; "
+                f"possible: {', '.join(known)}"
+            )
     implied = [name for name in dict.fromkeys(plain) if name in METRIC_TYPES and name not in named | set(Quantity)]
     correctness = [name for name in (*named, *implied) if name not in set(Quantity)]
     if not correctness and {"success_rate", "quality_score"} & set(plain):

@@ -127,6 +127,7 @@ class Optimization:
     error: str | None = None
     """What failed, why, what to do."""
     wish: Wish | None = None
+    """What a person asked for; stays while it is paused because of it."""
     job: JobId | None = None
     """Which job carries it out, or did last; None: none, a person's own process does."""
     updated_at: datetime

@@ -43,9 +43,17 @@ class Steering:
     now: Callable[[], datetime]
     new_id: Callable[[], UUID]
 
-    def submit(self, intake: Intake, checked: Checked, *also: Hook) -> Optimization:
-        """Keep the request and queue its job, both or neither. Raises `QueueFullError`."""
-        return intake.accept(checked, lambda request: self._submission(request, also))
+    def submit(self, intake: Intake, checked: Checked, *also: Callable[[OptimizationId], Hook]) -> Optimization:
+        """Keep the request and queue its job, both or neither. Raises `QueueFullError`.
+
+        Args:
+            intake: keeps agent, dataset and request.
+            checked: the proposal.
+            also: return, for the id of the request, what else happens in the same transaction.
+        """
+        return intake.accept(
+            checked, lambda request: self._submission(request, tuple(make(request.id) for make in also))
+        )
 
     def pause(self, optimization_id: OptimizationId) -> Asked:
         """Ask for a pause. Raises `ConflictError` when it does not run."""
@@ -87,16 +95,17 @@ class Steering:
                 f"possible: {_possible(found.status)}"
             )
         submission = self._submission(found.request, ())
-        if found.job is not None and self.queue is not None:
-            self.queue.withdraw([found.job])  # an attempt that would come by itself later
-        return self.optimizations.update(
+        resumed = self.optimizations.update(
             optimization_id,
             lambda now: replace(
-                now, status=OptimizationStatus.QUEUED, error=None, job=submission.job, updated_at=self.now()
+                now, status=OptimizationStatus.QUEUED, error=None, wish=None, job=submission.job, updated_at=self.now()
             ),
             [Event(type=EventType.OPTIMIZATION_QUEUED, optimization_id=optimization_id, at=self.now(), data={})],
             also=submission.also,
         )
+        if found.job is not None and self.queue is not None:
+            self.queue.withdraw([found.job])  # an attempt that would have come by itself later
+        return resumed
 
     def _submission(self, request: OptimizationRequest, also: tuple[Hook, ...]) -> Submission:
         queue = self.queue
@@ -117,10 +126,11 @@ class Steering:
         try:
             with self.optimizations.owning(optimization_id):
                 status, kind = _STEPS[wish]
+                kept = wish if wish is Wish.PAUSE else None
                 event = Event(type=kind, optimization_id=optimization_id, at=self.now(), data={})
                 ended = self.optimizations.update(
                     optimization_id,
-                    lambda now: replace(now, status=status, wish=None, updated_at=self.now()),
+                    lambda now: replace(now, status=status, wish=kept, updated_at=self.now()),
                     [event],
                 )
                 return Asked(optimization=ended, is_done=True)

@@ -72,6 +72,13 @@ class _Environment(BaseSettings):
             return value
         return _with_scheme(value, _TRACKING, example="http://mlflow.example.org:5000")
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names_somebody(cls, value: str) -> str:
+        if not _names(value):
+            raise ValueError(f"wanted at least one name such as localhost, found {value!r}")
+        return value
+
     @field_validator("data_directory")
     @classmethod
     def _is_a_place(cls, value: Path | None) -> Path | None:
@@ -86,6 +93,10 @@ class _Environment(BaseSettings):
                 "possible: one outside /root, such as /var/lib/dspy-opt"
             )
         return place
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 def _with_scheme(value: SecretStr | None, schemes: tuple[str, ...], *, example: str) -> SecretStr | None:
@@ -195,7 +206,7 @@ def _settings(
             max_concurrent=environment.max_concurrent,
             require_keys=environment.require_keys,
             retention_days=environment.retention_days,
-            allowed_hosts=tuple(name.strip() for name in environment.allowed_hosts.split(",") if name.strip()),
+            allowed_hosts=_names(environment.allowed_hosts),
         ),
     )
 

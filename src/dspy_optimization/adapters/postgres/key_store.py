@@ -45,10 +45,10 @@ class PostgresKeys:
         self._database = database
 
     def create(self, tenant: TenantId, role: AccessRole, name: str, expires_at: datetime | None = None) -> str:
-        """Return a new key, which nobody can be shown again.
+        """Return a new key, which nobody can be shown again. Raises `NotFoundError`.
 
         Args:
-            tenant: whose data it opens; has to exist.
+            tenant: whose data it opens; has to be kept.
             role: what it may be used for.
             name: for people.
             expires_at: aware; None: never.
@@ -63,7 +63,9 @@ class PostgresKeys:
             "digest": _digest(key),
             "expires_at": expires_at,
         }
-        with self._database.shared() as connection:
+        with self._database.transaction(tenant) as connection:
+            if connection.execute(sa.select(tenants.c.tenant_id)).first() is None:
+                raise NotFoundError(f"wanted: the tenant {tenant}; found: none of that id; possible: add it first")
             connection.execute(sa.insert(table).values(row))
         return key
 
@@ -100,8 +102,12 @@ class PostgresKeys:
             ]
 
     def revoke(self, key_id: str) -> None:
-        """End a key at once. Raises `NotFoundError`."""
-        ended = sa.update(table).where(table.c.key_id == key_id).values(revoked_at=sa.func.now())
+        """End a key at once; one that has ended stays as it is. Raises `NotFoundError`."""
+        ended = (
+            sa.update(table)
+            .where(table.c.key_id == key_id)
+            .values(revoked_at=sa.func.coalesce(table.c.revoked_at, sa.func.now()))
+        )
         with self._database.shared() as connection:
             if connection.execute(ended).rowcount == 0:
                 raise NotFoundError(
@@ -115,8 +121,11 @@ class PostgresKeys:
 
 
 def tenant_of(name: str) -> TenantId:
-    """Return the id of a tenant by its name: the same name is the same tenant."""
-    return TenantId(UUID(bytes=hashlib.sha256(f"tenant/{name}".encode()).digest()[:16], version=8))
+    """Return the id of a tenant by its name, a UUIDv8 (RFC 9562): the same name is the same tenant."""
+    value = int.from_bytes(hashlib.sha256(f"tenant/{name}".encode()).digest()[:16], "big")
+    # Python makes versions above 5 by itself only since 3.14.
+    value = value & ~(0xF << 76) | 0x8 << 76
+    return TenantId(UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
 def _digest(key: str) -> bytes:

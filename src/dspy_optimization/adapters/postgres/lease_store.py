@@ -78,14 +78,19 @@ class PostgresLeases:
             yield bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(_REAP_LOCK))).scalar_one())
 
     def take_away(self, worker: WorkerId) -> None:
-        """End the lease, then cut the worker's connections; forget the ones ended long ago."""
-        gone = sa.update(table).where(table.c.worker_id == worker).values(taken_away=True)
+        """End the lease unless it was extended meanwhile, then cut the worker's connections; forget old ones."""
+        gone = (
+            sa.update(table)
+            .where(table.c.worker_id == worker, table.c.expires_at <= sa.func.now())
+            .values(taken_away=True)
+        )
         old = sa.delete(table).where(table.c.taken_away, table.c.expires_at < _in(-_KEPT_SECONDS))
         with self._database.shared() as connection:
-            connection.execute(gone)
+            ended = connection.execute(gone).rowcount > 0
             connection.execute(old)
-        with self._database.shared() as connection:
-            connection.execute(_CUT_OFF, {"worker": worker})
+        if ended:
+            with self._database.shared() as connection:
+                connection.execute(_CUT_OFF, {"worker": worker})
 
     def give_up(self, worker: WorkerId) -> None:
         """Remove the lease of a worker that ended well."""

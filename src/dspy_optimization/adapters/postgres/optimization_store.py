@@ -68,7 +68,7 @@ class PostgresOptimizations:
                 )
             for hook in also:
                 hook(connection)
-            return _optimization(found)
+            return optimization_of(found)
 
     def get(self, optimization_id: OptimizationId) -> Optimization:
         """Return it. Raises `NotFoundError`, naming the newest ids."""
@@ -79,7 +79,7 @@ class PostgresOptimizations:
         """Return the newest first."""
         query = sa.select(table).order_by(table.c.created_at.desc(), table.c.optimization_id.desc()).limit(count)
         with self._database.transaction(self._tenant) as connection:
-            return [_optimization(row) for row in connection.execute(query)]
+            return [optimization_of(row) for row in connection.execute(query)]
 
     def update(
         self,
@@ -154,7 +154,7 @@ def _found(connection: sa.Connection, optimization_id: OptimizationId, *, lock: 
         raise NotFoundError(
             f"wanted: optimization {optimization_id}; found: no such id; possible, newest first: {known}"
         )
-    return _optimization(row)
+    return optimization_of(row)
 
 
 def _require(connection: sa.Connection, column: "sa.Column[object]", version: str, what: str) -> None:
@@ -162,7 +162,8 @@ def _require(connection: sa.Connection, column: "sa.Column[object]", version: st
         raise NotFoundError(f"wanted: {what} of version {version}; found: none; possible: add it first")
 
 
-def _optimization(row: "sa.Row[tuple[object, ...]]") -> Optimization:
+def optimization_of(row: "sa.Row[tuple[object, ...]]") -> Optimization:
+    """Return the optimization of a row that holds all of its columns."""
     return Optimization(
         request=read(OptimizationRequest, row.document),
         status=OptimizationStatus(row.status),

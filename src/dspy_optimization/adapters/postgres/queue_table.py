@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from dspy_optimization.adapters.postgres.database import Database
-from dspy_optimization.jobs.job import WEIGHT_COST, Priority
-from dspy_optimization.tenancy import TenantId
+from dspy_optimization.jobs.job import WEIGHT_COST, Job
 
 SCHEMA = "dbos"
 WAITING, DELAYED, RUNNING = "ENQUEUED", "DELAYED", "PENDING"
 _ADMISSION_LOCK = 0x6473_7079_6164_6D69
-_LATEST_TURN = (1 << 31) - 1
+_FIRST_TURN, _LATEST_TURN = 1, (1 << 31) - 1
 
 _workflow = sa.table(
     "workflow_status",
@@ -36,22 +35,25 @@ def admitted(connection: sa.Connection, queues: Sequence[str], bound: int) -> bo
     return bool(connection.execute(waiting).scalar_one() < bound)
 
 
-def turn(connection: sa.Connection, queue: str, tenant: TenantId, priority: Priority) -> int:
-    """Return the place of a tenant's next job: the queue serves lower ones first.
+def turn(connection: sa.Connection, queue: str, job: Job) -> int:
+    """Return the place of a job: the queue serves lower ones first.
 
-    Tenants take turns by weight, however many jobs one of them hands in, and nobody waits for ever.
-    Source: start-time fair queuing, Goyal, Vin and Cheng 1996; the virtual time is that of the job claimed last.
+    Tenants take turns by weight, however many jobs one of them hands in, and nobody waits for ever: the virtual time
+    is the place of the job claimed last, never before that of the next one to be claimed, so no new job passes it. A
+    job that had its turn before takes no new one; it goes on before those that never ran.
+    Source: self-clocked fair queueing, Golestani 1994.
     """
-    now = sa.select(sa.func.coalesce(sa.func.max(_workflow.c.priority), 0)).where(
-        _workflow.c.queue_name == queue, _workflow.c.status == RUNNING
+    here = _workflow.c.queue_name == queue
+    running = sa.select(sa.func.max(_workflow.c.priority)).where(here, _workflow.c.status == RUNNING)
+    begun: int = connection.execute(running).scalar_one() or 0
+    if job.number > 1:
+        return max(begun, _FIRST_TURN)
+    head = sa.select(sa.func.min(_workflow.c.priority)).where(here, _workflow.c.status == WAITING)
+    last = sa.select(sa.func.max(_workflow.c.priority)).where(
+        here, _workflow.c.status.in_((WAITING, DELAYED)), _workflow.c.authenticated_user == str(job.tenant)
     )
-    last = sa.select(sa.func.coalesce(sa.func.max(_workflow.c.priority), 0)).where(
-        _workflow.c.queue_name == queue,
-        _workflow.c.status.in_((WAITING, DELAYED)),
-        _workflow.c.authenticated_user == str(tenant),
-    )
-    begun: int = max(connection.execute(now).scalar_one(), connection.execute(last).scalar_one())
-    return min(begun + WEIGHT_COST[priority], _LATEST_TURN)
+    begun = max(begun, connection.execute(head).scalar_one() or 0, connection.execute(last).scalar_one() or 0)
+    return min(begun + WEIGHT_COST[job.priority], _LATEST_TURN)
 
 
 class QueueTable:

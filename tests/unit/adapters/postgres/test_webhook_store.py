@@ -1,0 +1,279 @@
+"""The outbox: filled with the change it tells of, seen by its tenant alone, claimed by one at a time."""
+
+import threading
+import time
+from uuid import uuid4
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from webhook_world import add_optimization, event_of, tell
+
+from dspy_optimization.adapters.postgres import Database
+from dspy_optimization.adapters.postgres.event_store import append
+from dspy_optimization.adapters.postgres.tables import DeliveryState
+from dspy_optimization.adapters.postgres.webhook_store import (
+    MOST_WEBHOOKS,
+    DeliveryPlace,
+    OutwardType,
+    PostgresOutbox,
+    PostgresWebhooks,
+    Webhook,
+)
+from dspy_optimization.errors import ConflictError, NotFoundError, StoreError
+from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.events import EventType
+from dspy_optimization.tenancy import TenantId
+
+URL = "https://receiver.example.org/hook"
+
+
+@pytest.fixture
+def webhooks(database: Database, tenant: TenantId) -> PostgresWebhooks:
+    return PostgresWebhooks(database, tenant)
+
+
+@pytest.fixture
+def outbox(database: Database) -> PostgresOutbox:
+    return PostgresOutbox(database)
+
+
+@pytest.fixture
+def told(database: Database, tenant: TenantId) -> OptimizationId:
+    return add_optimization(database, tenant)
+
+
+@pytest.fixture
+def webhook(webhooks: PostgresWebhooks) -> Webhook:
+    return webhooks.add(URL, "whsec_", list(OutwardType), "mine")
+
+
+def waiting(database: Database) -> int:
+    with database.shared() as connection:
+        return connection.execute(sa.text("SELECT count(*) FROM webhook_delivery")).scalar_one()
+
+
+def test_what_is_kept(webhooks: PostgresWebhooks, webhook: Webhook) -> None:
+    """All but the secret comes back."""
+    assert (URL, tuple(OutwardType), "mine", None) == (
+        webhook.url,
+        webhook.events,
+        webhook.description,
+        webhook.disabled_at,
+    )
+    assert [webhook] == webhooks.webhooks()
+
+
+@pytest.mark.parametrize("kind", list(EventType))
+def test_which_events_are_addressed(
+    database: Database, tenant: TenantId, webhooks: PostgresWebhooks, webhook: Webhook, told: OptimizationId,
+    kind: EventType,
+) -> None:  # fmt: skip
+    """The outward types, to each webhook that wants the type. The trigger and the enum name the same."""
+    other = webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
+    tell(database, tenant, event_of(told, kind))
+
+    expected = int(kind.value in list(OutwardType))
+    assert expected == len(webhooks.deliveries(webhook.id))
+    assert int(kind is EventType.OPTIMIZATION_PAUSED) == len(webhooks.deliveries(other.id))
+
+
+def test_a_change_that_is_undone_tells_nothing(
+    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId
+) -> None:
+    """Event and delivery are one transaction."""
+    with pytest.raises(InterruptedError), database.transaction(tenant) as connection:
+        append(connection, [event_of(told)])
+        assert 1 == connection.execute(sa.text("SELECT count(*) FROM webhook_delivery")).scalar_one()
+        raise InterruptedError
+
+    assert 0 == waiting(database)
+
+
+def test_a_fact_told_twice_is_one_delivery(
+    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId
+) -> None:
+    """An event whose key is known is dropped, and addressed to nobody."""
+    for _ in range(2):
+        tell(database, tenant, event_of(told, key="once"))
+
+    assert 1 == waiting(database)
+
+
+def test_another_tenant_sees_nothing(
+    database: Database,
+    tenant: TenantId,
+    other_tenant: TenantId,
+    webhooks: PostgresWebhooks,
+    webhook: Webhook,
+    told: OptimizationId,
+) -> None:
+    """Neither webhooks nor deliveries, nor do its events go there; what it asks of them is unknown."""
+    tell(database, tenant, event_of(told))
+    (delivery,) = webhooks.deliveries(webhook.id)
+    theirs = PostgresWebhooks(database, other_tenant)
+    tell(database, other_tenant, event_of(add_optimization(database, other_tenant)))
+
+    assert [] == theirs.webhooks()
+    assert 1 == waiting(database)
+    for look in (
+        lambda: theirs.deliveries(webhook.id),
+        lambda: theirs.remove(webhook.id),
+        lambda: theirs.redeliver(delivery.id),
+    ):
+        with pytest.raises(NotFoundError):
+            look()
+    assert [delivery] == webhooks.deliveries(webhook.id)
+
+
+def test_nothing_is_addressed_for_another_tenant(
+    database: Database, tenant: TenantId, other_tenant: TenantId, webhook: Webhook, told: OptimizationId
+) -> None:
+    """A delivery names an event of its own holder, or is refused."""
+    tell(database, tenant, event_of(told))
+    forged = sa.text("INSERT INTO webhook_delivery (holder, webhook_id, event_id) VALUES (:holder, :webhook, 1)")
+    with pytest.raises(StoreError, match="foreign key"), database.transaction(other_tenant) as connection:
+        connection.execute(forged, {"holder": other_tenant, "webhook": webhook.id})
+
+
+def test_a_claim_is_one_deliverers(
+    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId, outbox: PostgresOutbox
+) -> None:
+    """Nobody else has it before the lease is over; afterwards the first one is not heard any more."""
+    tell(database, tenant, event_of(told))
+    first = outbox.claim(0.05)
+    assert first is not None
+    assert outbox.claim(60.0) is None
+    time.sleep(0.06)
+    second = outbox.claim(60.0)
+    assert second is not None
+    outbox.failed(first, "too late", None, None)
+    outbox.delivered(second, 200)
+
+    (delivery,) = PostgresWebhooks(database, tenant).deliveries(webhook.id)
+    assert (first.id, 1, 2) == (second.id, first.attempts, second.attempts)
+    assert (DeliveryState.DELIVERED, None) == (delivery.state, delivery.last_error)
+
+
+def test_a_webhook_gets_one_at_a_time(
+    database: Database,
+    tenant: TenantId,
+    webhooks: PostgresWebhooks,
+    webhook: Webhook,
+    told: OptimizationId,
+    outbox: PostgresOutbox,
+) -> None:
+    """The oldest first; a webhook that is slow keeps no other waiting."""
+    other = webhooks.add(URL, "whsec_", [OutwardType.FAILED])
+    tell(database, tenant, event_of(told))
+    tell(database, tenant, event_of(told, EventType.OPTIMIZATION_FAILED))
+    claims = [outbox.claim(60.0) for _ in range(3)]
+
+    assert [webhook.id, other.id, None] == [one and one.webhook_id for one in claims]
+    assert claims[0] is not None
+    outgoing = outbox.outgoing(claims[0])
+    assert outgoing is not None
+    assert (URL, "optimization.completed", 12.5) == (
+        outgoing.url,
+        outgoing.type,
+        outgoing.data["improvement_percentage"],
+    )
+
+
+def test_a_row_that_is_being_claimed_is_passed_over(
+    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId, outbox: PostgresOutbox
+) -> None:
+    """Claiming waits for nobody."""
+    tell(database, tenant, event_of(told))
+    with database.shared() as connection:
+        connection.execute(sa.text("SELECT 1 FROM webhook_delivery FOR UPDATE"))
+
+        assert outbox.claim(60.0) is None
+
+
+def test_a_webhook_that_is_being_removed_does_not_undo_an_event(
+    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId, database_url: str
+) -> None:
+    """The event waits for the removal and is told to nobody."""
+    telling = threading.Thread(target=tell, args=[database, tenant, event_of(told)])
+    with database.transaction(tenant) as connection:
+        connection.execute(sa.text("DELETE FROM webhook"))
+        telling.start()
+        with psycopg.connect(database_url, autocommit=True) as looking:
+            blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            while looking.execute(blocked).fetchone() == (0,):
+                time.sleep(0.01)
+    telling.join()
+
+    with database.transaction(tenant) as connection:
+        assert 1 == connection.execute(sa.text("SELECT count(*) FROM event")).scalar_one()
+    assert 0 == waiting(database)
+
+
+def test_what_is_removed_is_gone(
+    database: Database, tenant: TenantId, webhooks: PostgresWebhooks, webhook: Webhook, told: OptimizationId
+) -> None:
+    """With its secret and its deliveries; another look says so."""
+    tell(database, tenant, event_of(told))
+    webhooks.remove(webhook.id)
+
+    assert ([], 0) == (webhooks.webhooks(), waiting(database))
+    with pytest.raises(NotFoundError, match="none yet"):
+        webhooks.remove(webhook.id)
+    with pytest.raises(NotFoundError, match="none of that id"):
+        webhooks.redeliver(uuid4())
+
+
+def test_pages_of_deliveries(
+    database: Database,
+    tenant: TenantId,
+    webhooks: PostgresWebhooks,
+    webhook: Webhook,
+    told: OptimizationId,
+    outbox: PostgresOutbox,
+) -> None:
+    """The newest first, none twice, also those of one moment; by state."""
+    with database.transaction(tenant) as connection:
+        append(connection, [event_of(told) for _ in range(5)])
+    claim = outbox.claim(60.0)
+    assert claim is not None
+    outbox.delivered(claim, 200)
+    whole = webhooks.deliveries(webhook.id)
+    pages = [whole[:2]]
+    while pages[-1]:
+        last = pages[-1][-1]
+        place = DeliveryPlace(created_at=last.created_at, id=last.id)
+        pages.append(webhooks.deliveries(webhook.id, after=place, limit=2))
+
+    assert [2, 2, 1, 0] == [len(page) for page in pages]
+    assert whole == [one for page in pages for one in page]
+    assert [claim.id] == [one.id for one in webhooks.deliveries(webhook.id, DeliveryState.DELIVERED)]
+    assert 4 == len(webhooks.deliveries(webhook.id, DeliveryState.WAITING))
+
+
+def test_one_that_is_gone_is_not_sent_to_again(
+    database: Database,
+    tenant: TenantId,
+    webhooks: PostgresWebhooks,
+    webhook: Webhook,
+    told: OptimizationId,
+    outbox: PostgresOutbox,
+) -> None:
+    """A disabled webhook has to be added anew."""
+    tell(database, tenant, event_of(told))
+    claim = outbox.claim(60.0)
+    assert claim is not None
+    outbox.gone(claim, "HTTP 410", 410)
+    (delivery,) = webhooks.deliveries(webhook.id)
+
+    assert (DeliveryState.DEAD, 410) == (delivery.state, delivery.last_status)
+    with pytest.raises(ConflictError, match="add it anew"):
+        webhooks.redeliver(delivery.id)
+
+
+def test_there_is_an_end_to_webhooks(webhooks: PostgresWebhooks) -> None:
+    """Each event goes to each of them."""
+    for _ in range(MOST_WEBHOOKS):
+        webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
+    with pytest.raises(ConflictError, match="remove one first"):
+        webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
