@@ -48,7 +48,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     "statistics/verdict": ("test_verdict",),
     "evaluation/budget": ("test_budget",),
     "evaluation/calls": ("test_calls",),
-    "evaluation/cashier": ("test_calls",),
+    "evaluation/cashier": ("test_slots", "test_calls"),
     "evaluation/flight": ("test_calls",),
     "evaluation/gatherer": ("test_gatherer", "test_group_commit", "test_group_look_up"),
     "evaluation/group_commit": ("test_group_commit",),

@@ -30,6 +30,7 @@ from dspy_optimization.errors import (
 )
 from dspy_optimization.evaluation.budget import BudgetWarning
 from dspy_optimization.evaluation.calls import REFUSALS_WITHOUT_ANSWER, CallScope, LedgerSession
+from dspy_optimization.evaluation.flight import Flight
 from dspy_optimization.evaluation.ledger import Bill, ChargeStatus, LedgerBatch, LedgerStore, OptimizationId, Spend
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import CallKey, LanguageModel, ModelRequest, ModelResponse, Price, Role
@@ -241,6 +242,17 @@ def test_a_follower_hears_its_own_stop() -> None:
         assert [type(one) for one in caught] == [CancelRequested]
         gate.opened.set()
         assert leader.result(5.0) == hashed(chat_request("same"))
+
+
+def test_a_follower_hears_its_own_stop_within_a_second() -> None:
+    """However long the leader takes."""
+    stop = StopSignal()
+    stop.stop(CancelRequested("enough"))
+    began = time.monotonic()
+
+    with pytest.raises(CancelRequested):
+        Flight().follow(stop)
+    assert time.monotonic() - began < 1.0
 
 
 def test_a_follower_takes_over_when_the_leader_was_stopped() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspy_optimization.evaluation.model import ModelRequest, Price
-from dspy_optimization.evaluation.need import UNSTATED_COMPLETION_TOKENS, worst_case
+from dspy_optimization.evaluation.need import worst_case
 from dspy_optimization.testing.scripted_model import chat_request
 
 
@@ -23,8 +23,8 @@ def test_a_prompt_never_has_more_tokens_than_its_bytes_and_a_template(text: str)
     [
         ({"max_tokens": 9}, 9),
         ({"max_completion_tokens": 11}, 11),
-        ({}, UNSTATED_COMPLETION_TOKENS),
-        ({"max_tokens": None}, UNSTATED_COMPLETION_TOKENS),
+        ({}, 4096),
+        ({"max_tokens": None}, 4096),
     ],
 )
 def test_the_answer_is_bounded_by_what_the_request_states(body: dict[str, int], expected: int) -> None:

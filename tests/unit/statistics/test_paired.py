@@ -232,6 +232,22 @@ def test_chunks_cover_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.mean(totals) == pytest.approx(0.0, abs=4 * math.sqrt(21 / 801))
 
 
+def test_a_chunk_holds_no_more_cells_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory depends on the number of units, however many columns are summed."""
+    drawn: list[int] = []
+
+    class Counting(np.random.Generator):
+        def integers(self, *args: object, **kwargs: object) -> npt.NDArray[np.int8]:
+            found: npt.NDArray[np.int8] = super().integers(*args, **kwargs)  # type: ignore[call-overload]
+            drawn.append(found.size)
+            return found
+
+    monkeypatch.setattr(paired, "CELLS_PER_CHUNK", 20)
+    paired.flipped_sums(np.ones((5, 1)), Counting(np.random.PCG64(0)), 10)
+
+    assert drawn == [20, 20, 10]
+
+
 @given(samples())
 def test_swapping_keeps_p(sample: PairedSample) -> None:
     """Baseline and candidate exchanged: the same p, wins and losses exchanged."""
