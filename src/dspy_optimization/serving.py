@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 
-from dspy_optimization.adapters.dbos import DbosClaims, DbosQueue, DbosRuntime, QueueTerms, migrate_queue
+from dspy_optimization.adapters.dbos import DbosQueue, DbosRuntime, QueueTerms, migrate_queue
+from dspy_optimization.adapters.egress import Egress, GuardedTransport
 from dspy_optimization.adapters.gpu import gpus
+from dspy_optimization.adapters.mlflow_tracking import load_mlflow
 from dspy_optimization.adapters.postgres import PostgresKeys, PostgresLeases
+from dspy_optimization.adapters.postgres.webhook_store import PostgresOutbox
+from dspy_optimization.adapters.webhooks import Deliverer, Poster
 from dspy_optimization.bootstrap import Foundation, new_id, now, open_foundation
 from dspy_optimization.engine import Engine
 from dspy_optimization.jobs.job import Lane
@@ -24,6 +28,8 @@ from dspy_optimization.tenancy import TenantId
 
 DRAIN_SECONDS = 25.0
 """How long attempts get to end when the process has to go; orchestrators kill after 30 s."""
+LEASE_SECONDS = 15.0
+"""How long a worker may be silent before its jobs are given to others."""
 
 
 class ServiceRole(StrEnum):
@@ -47,6 +53,8 @@ class Serving:
     worker: Worker
     jobs: JobWorker
     keeper: LeaseKeeper
+    egress: Egress
+    """Where requests to addresses that users name may go."""
 
     def engine(self, tenant: TenantId) -> Engine:
         """Return the engine of a tenant; what is handed in there waits for a worker."""
@@ -55,7 +63,11 @@ class Serving:
 
 @contextmanager
 def open_serving(
-    settings: Settings, role: ServiceRole = ServiceRole.ALL, *, lanes: Sequence[Lane] | None = None
+    settings: Settings,
+    role: ServiceRole = ServiceRole.ALL,
+    *,
+    lanes: Sequence[Lane] | None = None,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> Iterator[Serving]:
     """Open everything, begin to claim jobs when the role is to, and yield; then drain and close.
 
@@ -63,6 +75,7 @@ def open_serving(
         settings: read by `read_settings`.
         role: what this process is for.
         lanes: which jobs it serves; None: those this machine can.
+        lease_seconds: how long it may be silent before its jobs are given to others.
     Raises:
         InvalidRequestError: a setting cannot be used.
         StoreError: the database does not start or does not answer.
@@ -87,13 +100,20 @@ def open_serving(
             jobs.abandon()
             os.kill(os.getpid(), signal.SIGTERM)
 
-        keeper = LeaseKeeper(leases, DbosClaims(), worker, lost=lost, seconds=time.monotonic)
+        keeper = LeaseKeeper(leases, queue, worker, lost=lost, seconds=time.monotonic, lease_seconds=lease_seconds)
         keeper.start()
         opened.callback(keeper.stop)
+        egress = Egress(settings.allow.http_hosts)
+        if role is not ServiceRole.API:
+            # Ends after the jobs: what they tell at the end may still go out.
+            deliverer = Deliverer(PostgresOutbox(foundation.database), Poster(GuardedTransport(egress), now=now).post)
+            deliverer.start()
+            opened.callback(deliverer.stop)
         runtime = DbosRuntime(foundation.url, worker, terms)
-        opened.callback(runtime.close)
+        opened.callback(_drain, jobs, runtime)
+        if worker.lanes:
+            load_mlflow()
         runtime.launch(jobs)
-        opened.callback(jobs.drain, DRAIN_SECONDS)
         yield Serving(
             settings=settings,
             role=role,
@@ -104,7 +124,15 @@ def open_serving(
             worker=worker,
             jobs=jobs,
             keeper=keeper,
+            egress=egress,
         )
+
+
+def _drain(jobs: JobWorker, runtime: DbosRuntime) -> None:
+    """End every attempt and claim nothing more; what does not end in time is left to others."""
+    jobs.interrupt()
+    runtime.close(DRAIN_SECONDS if jobs.running else 0.0)
+    jobs.abandon()
 
 
 def _worker(role: ServiceRole, lanes: Sequence[Lane] | None) -> Worker:

@@ -175,10 +175,11 @@ class World:
             return result
 
 
-def words(n: int = 90) -> Dataset:
-    """Words whose last three digits say how hard they are."""
+def words(n: int = 90, prefix: str = "") -> Dataset:
+    """Words whose last three digits say how hard they are; those of another prefix are others, and as hard."""
     stems = [
-        f"{chr(97 + index % 26)}{chr(97 + index * 7 % 26)}{chr(97 + index * 3 % 26)}{index:03}" for index in range(n)
+        f"{prefix}{chr(97 + index % 26)}{chr(97 + index * 7 % 26)}{chr(97 + index * 3 % 26)}{index:03}"
+        for index in range(n)
     ]
     records = [{"word": stem, "answer": stem.upper()} for stem in stems]
     return build_dataset(

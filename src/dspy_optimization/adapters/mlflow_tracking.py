@@ -1,7 +1,8 @@
 """MLflow: one run an optimization, one registered version an optimized agent.
 
 Only `MlflowClient` is used, never the fluent interface or autologging: those are global to the process. MLflow is
-imported, and its schema made, when the first optimization has ended, for both take seconds.
+imported, and its schema made, when the first optimization has ended, for both take seconds; processes that work on
+several at once call `load_mlflow` before.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -104,8 +106,7 @@ class MlflowTracker:
         Raises:
             TrackingError: the place cannot be reached.
         """
-        for name, value in _MANNERS.items():
-            os.environ.setdefault(name, value)
+        _teach_manners()
         uri = self.place.tracking_uri
         if uri is None:
             try:
@@ -319,6 +320,17 @@ def _shown(uri: str) -> str:
     """Return the address without user and password."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+
+def load_mlflow() -> None:
+    """Import MLflow now: where several threads are the first to import it at once, one finds it half made."""
+    _teach_manners()
+    import_module("mlflow.tracking")
+
+
+def _teach_manners() -> None:
+    for name, value in _MANNERS.items():
+        os.environ.setdefault(name, value)
 
 
 def _client(uri: str, registry_uri: str | None) -> "MlflowClient":

@@ -13,6 +13,7 @@ from dspy_optimization.cli.catalog_commands import add_catalog
 from dspy_optimization.cli.exits import EXPLAINED, exit_code_of
 from dspy_optimization.cli.optimize_commands import add_optimize
 from dspy_optimization.cli.runs_commands import runs_group
+from dspy_optimization.cli.serve_commands import add_serve
 from dspy_optimization.cli.setup_commands import add_setup
 from dspy_optimization.errors import EngineError
 
@@ -88,6 +89,7 @@ def build_app() -> typer.Typer:
     add_optimize(app)
     app.add_typer(runs_group(), name="runs")
     add_catalog(app)
+    add_serve(app)
     return app
 
 

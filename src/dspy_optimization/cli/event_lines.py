@@ -38,6 +38,8 @@ def _said(kind: EventType, data: Mapping[str, Json]) -> str:
             return (
                 f"started: {text(data, 'target')}, by {_joined(data, 'algorithms')}, for {_joined(data, 'objectives')}"
             )
+        case EventType.OPTIMIZATION_ACCEPTED:
+            return f"accepted; about {duration(number(data, 'estimated_seconds') or 0.0)} once it runs"
         case EventType.OPTIMIZATION_QUEUED:
             seconds = number(data, "retry_in_seconds") or 0.0
             return f"waits for a worker, to go on in {duration(seconds)}" if seconds > 0.0 else "waits for a worker"

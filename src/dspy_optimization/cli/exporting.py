@@ -1,17 +1,16 @@
 """Results as files."""
 
 import json
-import shutil
-import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
 
-from dspy_optimization.adapters.dspy.artifact import save_agent
 from dspy_optimization.adapters.dspy.programs import Parts
 from dspy_optimization.adapters.dspy.runnable import DspyAgents
-from dspy_optimization.adapters.postgres.documents import write
+from dspy_optimization.adapters.export import in_new_folder, result_of, write_files
 from dspy_optimization.adapters.report import html
+from dspy_optimization.adapters.report.facts import collect
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.loading import agent_to_json
 from dspy_optimization.cli.ending import report_of
@@ -19,8 +18,6 @@ from dspy_optimization.cli.house import House, short_id
 from dspy_optimization.cli.optimizing import check_file
 from dspy_optimization.errors import ConflictError, InvalidRequestError, TrackingError
 from dspy_optimization.optimization.request import Optimization
-
-AGENT, EVIDENCE, REPORT = "agent", "evidence.json", "report.html"
 
 
 def export_run(house: House, run: Optimization, to: Path | None) -> Path:
@@ -30,31 +27,14 @@ def export_run(house: House, run: Optimization, to: Path | None) -> Path:
         ConflictError: the folder is there and holds something.
         InvalidRequestError: there is no result yet, or the place cannot be written.
     """
-    result = house.engine.stores.results.result(run.request.id)
-    if result is None:
-        raise InvalidRequestError(
-            f"wanted: an optimization with a result; found: {run.request.id} is {run.status.value}; possible: "
-            "dspy-opt runs resume, or one that dspy-opt runs ls shows as completed"
-        )
+    material = collect(house.engine.stores, run.request.id)
+    result_of(material)
     folder = (Path(_named(house, run)) if to is None else to.expanduser()).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConflictError(f"wanted: a new or empty folder; found: {folder} holds something; possible: --to another")
-    agent = DspyAgents(Parts(allowed=house.engine.allowed)).build(
-        house.engine.stores.agents.get(run.request.target.version)
-    )
-    made = report_of(house, run.request.id)
+    builder = DspyAgents(Parts(allowed=house.engine.allowed))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            save_agent(partial / AGENT, agent, result.optimized)
-            html.write(made, partial / REPORT)
-            evidence = {"request": write(run.request), "result": write(result)}
-            (partial / EVIDENCE).write_text(_pretty(evidence), encoding="utf-8")
-            partial.chmod(0o755)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        in_new_folder(folder, lambda partial: write_files(partial, material, builder, datetime.now(UTC)))
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder

@@ -1,9 +1,16 @@
 """Where log lines go: to standard error, never among what a command prints."""
 
 import logging
+import re
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+_SECRET = re.compile(
+    r"dso_[0-9a-f]{12}_[\w-]{32}|whsec_[\w+/=-]+|(?<=[Bb]earer )[\w.~+/-]+=*|\bsk-[\w-]{8,}|(?<=://)[^\s/@]+:[^\s/@]+(?=@)"
+)
 
 
 class _CurrentStandardError(logging.Handler):
@@ -13,17 +20,25 @@ class _CurrentStandardError(logging.Handler):
         sys.stderr.write(f"{self.format(record)}\n")
 
 
-def configure_logs(level: int) -> None:
+def configure_logs(level: int, *, as_json: bool = False) -> None:
     """Send structlog and the standard library's loggers to standard error, from this level on.
 
-    Libraries of others speak from ERROR on, unless everything is asked for.
+    Libraries of others speak from ERROR on, unless everything is asked for. Keys and passwords are not written.
+
+    Args:
+        level: of our own lines.
+        as_json: one JSON object a line, for machines.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_secrets,
     ]
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    if as_json:
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -33,7 +48,13 @@ def configure_logs(level: int) -> None:
     handler = _CurrentStandardError()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processor=structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), foreign_pre_chain=shared
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *([structlog.processors.format_exc_info] if as_json else []),
+                _without_secrets,
+                renderer,
+            ],
+            foreign_pre_chain=shared,
         )
     )
     root = logging.getLogger()
@@ -42,9 +63,16 @@ def configure_logs(level: int) -> None:
     logging.getLogger("dspy_optimization").setLevel(level)
 
 
+def _without_secrets(_logger: object, _name: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in facts.items():
+        if isinstance(value, str):
+            facts[name] = _SECRET.sub("[secret]", value)
+    return facts
+
+
 def quieten_libraries() -> None:
     """Make libraries that bring handlers of their own speak through ours; call it once they are imported."""
-    for name in ("dspy", "LiteLLM", "litellm", "mlflow", "alembic", "httpx"):
+    for name in ("dspy", "LiteLLM", "litellm", "mlflow", "alembic", "httpx", "dbos"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True

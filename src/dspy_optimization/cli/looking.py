@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from dspy_optimization.adapters.export import no_result
 from dspy_optimization.adapters.report.numbers import count, duration, signed
 from dspy_optimization.adapters.report.visible import visible
 from dspy_optimization.adapters.report.word_changes import ComponentChange, Edit, component_changes
@@ -18,7 +19,6 @@ from dspy_optimization.cli.ending import Wishes, conclude
 from dspy_optimization.cli.exits import ExitCode
 from dspy_optimization.cli.following import LOOK_SECONDS, Follower
 from dspy_optimization.cli.house import House, short_id
-from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.optimization.steering import Asked
@@ -136,10 +136,7 @@ def _baseline(house: House, run: Optimization) -> Candidate:
 def _result(house: House, run: Optimization) -> Candidate:
     result = house.engine.stores.results.result(run.request.id)
     if result is None:
-        raise InvalidRequestError(
-            f"wanted: an optimization with a result; found: {run.request.id} is {run.status.value}; possible: "
-            "dspy-opt runs resume, or one that dspy-opt runs ls shows as completed"
-        )
+        raise no_result(run)
     return result.optimized
 
 

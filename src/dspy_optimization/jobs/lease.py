@@ -82,8 +82,9 @@ class Claims(Protocol):
 class LeaseKeeper:
     """Beats for one worker and reaps for all, from a thread of its own.
 
-    After the database was away every lease looks old, so nobody reaps until a whole lease has passed since it came
-    back: the living get the time to show themselves. A process that starts cannot know, and waits as long.
+    After the database was away leases look old, so nobody reaps until a whole lease has passed since it came back: the
+    living get the time to show themselves. Away it was when a beat failed, or came so late that others may have missed
+    theirs. A process that starts cannot know, and waits as long.
     """
 
     def __init__(
@@ -103,6 +104,8 @@ class LeaseKeeper:
         self._seconds = seconds
         self._lease_seconds = lease_seconds
         self._last_beat: float | None = None
+        self._missed = True
+        """Whether a beat has failed since the last one that did not."""
         self._reap_after = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -130,15 +133,20 @@ class LeaseKeeper:
     def step(self) -> int:
         """Beat once and reap once; return how many jobs were taken back. `StoreError` when the database is away."""
         asked = self._seconds()
-        if not self._store.beat(self._worker, self._lease_seconds):
+        missed, self._missed = self._missed, True
+        held = self._store.beat(self._worker, self._lease_seconds)
+        answered = self._seconds()
+        if not held:
             self._ended.set()
             self._lost()
             return 0
-        answered = self._seconds()
-        if self._last_beat is None or answered - self._last_beat > self._lease_seconds:
+        if missed or self._is_late(answered):
             self._reap_after = answered + self._lease_seconds
-        self._last_beat = asked
+        self._last_beat, self._missed = asked, False
         return self._reap() if answered >= self._reap_after else 0
+
+    def _is_late(self, at: float) -> bool:
+        return self._last_beat is not None and at - self._last_beat > self._lease_seconds * 2.0 / 3.0
 
     def _keep(self) -> None:
         while not self._ended.wait(self._lease_seconds / 3.0):

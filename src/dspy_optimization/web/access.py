@@ -1,13 +1,18 @@
 """Who asks, and whether they may. Every route says which permission it needs or that it is public."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, WebSocket
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
+from dspy_optimization.agents.untrusted import closest, shown
 from dspy_optimization.engine import Engine
+from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.serving import Serving
 from dspy_optimization.tenancy import LOCAL_PRINCIPAL, Permission, Principal
 from dspy_optimization.web.problems import AccessError
@@ -49,11 +54,16 @@ def identify(serving: Serving, key: str | None) -> Principal:
         )
     found = serving.keys.principal(key)
     if found is None:
-        raise AccessError(
-            "wanted: a valid API key; found: one that is unknown, revoked or expired; possible: dspy-opt keys create",
-            status=401,
-        )
+        raise unknown_key()
     return found
+
+
+def unknown_key() -> AccessError:
+    """Return the error of a key that opens nothing."""
+    return AccessError(
+        "wanted: a valid API key; found: one that is unknown, revoked or expired; possible: dspy-opt keys create",
+        status=401,
+    )
 
 
 def check(principal: Principal, permission: Permission) -> None:
@@ -78,6 +88,7 @@ class Require:
         principal = identify(serving, key_of(request))
         check(principal, self.permission)
         _check_origin(request)
+        _check_query(request)
         return serving.engine(principal.tenant)
 
 
@@ -88,6 +99,27 @@ async def admit(socket: WebSocket, permission: Permission) -> Engine:
     check(principal, permission)
     _check_origin(socket)
     return serving.engine(principal.tenant)
+
+
+def _check_query(request: Request) -> None:
+    """Refuse parameters that the address does not have: a misspelt filter must not show everything."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):
+        return
+    known = sorted(set(_query_names(route.dependant)))
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidRequestError(
+                f"{shown(name)}: wanted: a parameter of this address; found: an unknown one{closest(name, known)}; "
+                f"possible: {', '.join(known) or 'none'}"
+            )
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    for field in dependant.query_params:
+        yield field.alias
+    for one in dependant.dependencies:
+        yield from _query_names(one)
 
 
 def _check_origin(connection: HTTPConnection) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 
 from dspy_optimization.errors import (
@@ -22,6 +23,8 @@ from dspy_optimization.errors import (
 from dspy_optimization.events import Json
 
 MEDIA_TYPE = "application/problem+json"
+QUEUE_FULL = "/problems/queue-full"
+"""The `type` that tells a full queue from a service that is not there: both are 503."""
 logger = logging.getLogger(__name__)
 
 # The first class that fits; the order is from the special to the general.
@@ -75,10 +78,19 @@ def problem(
     *,
     errors: Sequence[Mapping[str, Json]] = (),
     headers: Mapping[str, str] | None = None,
+    kind: str = "about:blank",
 ) -> JSONResponse:
-    """Return the answer; `errors` says of each wrong field where it is and what is wrong."""
+    """Return the answer.
+
+    Args:
+        status: of HTTP.
+        detail: what was wanted, what was found, what is possible.
+        errors: of each wrong field where it is and what is wrong.
+        headers: to send.
+        kind: tells problems of one status apart for programs.
+    """
     title = TITLES.get(status, "It did not work")
-    body: dict[str, Json] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    body: dict[str, Json] = {"type": kind, "title": title, "status": status, "detail": detail}
     if errors:
         body["errors"] = [dict(one) for one in errors]
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
@@ -102,7 +114,8 @@ def _of_engine(_request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(max(round(seconds), 1))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(status, str(error), headers=headers)
+    kind = QUEUE_FULL if isinstance(error, QueueFullError) else "about:blank"
+    return problem(status, str(error), headers=headers, kind=kind)
 
 
 def _of_validation(_request: Request, error: Exception) -> JSONResponse:
@@ -121,10 +134,28 @@ def _of_validation(_request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _of_http(_request: Request, error: Exception) -> JSONResponse:
+def _of_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    return problem(error.status_code, str(error.detail), headers=error.headers)
+    path, method = request.url.path, request.method
+    match error.status_code:
+        case 404:
+            detail = f"wanted: {path}; found: no such address; possible: the ones that /openapi.json lists"
+            return problem(404, detail, headers=error.headers)
+        case 405:
+            allowed = ", ".join(_methods(request))
+            detail = f"wanted: {method} {path}; found: the address takes no {method}; possible: {allowed}"
+            return problem(405, detail, headers={"Allow": allowed})
+        case _:
+            return problem(error.status_code, str(error.detail), headers=error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return every method of the address: a route of FastAPI knows only its own."""
+    path = request.url.path
+    fitting = [one for one in iter_route_contexts(request.app.routes) if one.path_regex.match(path) is not None]
+    exact = [one for one in fitting if one.path == path]
+    return sorted({method for one in exact or fitting for method in one.methods or ()})
 
 
 def _of_defect(request: Request, error: Exception) -> JSONResponse:

@@ -96,6 +96,7 @@ LINES: list[tuple[EventType, dict[str, Json], str]] = [
         {"target": "t", "algorithms": ["a", "b"], "objectives": ["o"]},
         "started: t, by a, b, for o",
     ),
+    (EventType.OPTIMIZATION_ACCEPTED, {"estimated_seconds": 60.0}, "accepted; about 1 min once it runs"),
     (EventType.OPTIMIZATION_QUEUED, {}, "waits for a worker"),
     (EventType.OPTIMIZATION_QUEUED, {"retry_in_seconds": 60.0}, "waits for a worker, to go on in 1 min"),
     (EventType.OPTIMIZATION_RESUMED, {}, "resumed: what was answered before is not paid again"),

@@ -170,6 +170,25 @@ def test_after_an_outage_nobody_reaps_for_one_lease(shelf: Shelf) -> None:
     assert ({WorkerId("dead")}, {WorkerId("slow"): 1}) == (shelf.ended, shelf.running)
 
 
+def test_an_outage_shorter_than_a_lease_counts_too(shelf: Shelf) -> None:
+    """Who had just beaten when it began does not reap who was about to."""
+    me, other = _keeper(shelf), _keeper(shelf, "other")
+    other.step()
+    me.step()
+    _steps(shelf, me, 2)
+    other.step()
+    shelf.running = {WorkerId("other"): 1}
+    _steps(shelf, me, 2)
+    shelf.away = True
+    with pytest.raises(StoreError):
+        me.step()
+    shelf.away = False
+    taken = _steps(shelf, me, 1)
+    other.step()
+
+    assert (0, 0, set()) == (taken, _steps(shelf, me, 2), shelf.ended)
+
+
 def test_an_outage_inside_one_beat_counts_too(shelf: Shelf) -> None:
     """The beat hung for an hour and then went through: the others hung as long."""
     me, other = _keeper(shelf), _keeper(shelf, "other")

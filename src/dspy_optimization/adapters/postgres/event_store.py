@@ -1,6 +1,7 @@
 """The event log of one tenant."""
 
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from dspy_optimization.adapters.postgres.tables import optimization_request
 from dspy_optimization.errors import NotFoundError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event, EventType, RecordedEvent
+from dspy_optimization.optimization.store import Hook
 from dspy_optimization.tenancy import TenantId
 
 _NEW_EVENT = insert(table).on_conflict_do_nothing(
@@ -52,6 +54,11 @@ class PostgresEvents:
         with self._database.transaction(self._tenant) as connection:
             rows = connection.execute(query).all()
         return [_recorded(row) for row in rows]
+
+
+def telling(event: Event) -> Hook:
+    """Return what writes the event in the transaction of the change it tells of."""
+    return lambda transaction: append(cast("sa.Connection", transaction), [event])
 
 
 def append(connection: sa.Connection, events: Sequence[Event]) -> None:

@@ -1,5 +1,6 @@
 """A database of another program on the same server."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ from sqlalchemy.pool import NullPool
 from dspy_optimization.adapters.postgres.failures import Address, parse_url
 from dspy_optimization.errors import InvalidRequestError
 
+_POLLING_SECONDS = 0.1
 _THERE_ALREADY = frozenset({"42P04", "23505"})
 _NOT_ALLOWED = "42501"
 _NO_SUCH_DATABASE = "3D000"
@@ -40,8 +42,10 @@ def alone(url: str, lock: int) -> Iterator[None]:
     parsed = parse_url(url)
     address = Address.of(parsed)
     with address.guard(), _engine(parsed).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # Held by the session: it ends with the connection, however this process ends.
-        connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": lock})
+        # Held by the session: it ends with the connection, however this process ends. Asked for again and again, for
+        # CREATE INDEX CONCURRENTLY of the one inside would wait for those who wait inside a statement: for ever.
+        while not connection.execute(sa.text("SELECT pg_try_advisory_lock(:lock)"), {"lock": lock}).scalar_one():
+            time.sleep(_POLLING_SECONDS)
         yield
 
 

@@ -280,3 +280,49 @@ api_key = sa.Table(
     sa.Column("expires_at", sa.DateTime(timezone=True)),
     sa.Column("revoked_at", sa.DateTime(timezone=True)),
 )
+
+
+class DeliveryState(StrEnum):
+    """Where telling one webhook of one event stands."""
+
+    WAITING = "waiting"  # for its first attempt, or the next
+    DELIVERED = "delivered"  # the receiver answered with 2xx
+    DEAD = "dead"  # no attempt is made any more, unless somebody asks for it
+
+
+webhook = sa.Table(
+    "webhook",
+    METADATA,
+    _tenant(),
+    sa.Column("webhook_id", sa.Uuid(), primary_key=True, nullable=False, server_default=sa.text("gen_random_uuid()")),
+    _text("url"),
+    sa.Column("secret", sa.Text(), nullable=False),
+    sa.Column("events", ARRAY(sa.Text()), nullable=False),
+    sa.Column("description", KeptText()),
+    _now("created_at"),
+    sa.Column("disabled_at", sa.DateTime(timezone=True)),
+    _to("tenant"),
+)
+
+# Belongs to no tenant, as the other two.
+webhook_delivery = sa.Table(
+    "webhook_delivery",
+    METADATA,
+    sa.Column("delivery_id", sa.Uuid(), primary_key=True, nullable=False, server_default=sa.text("gen_random_uuid()")),
+    sa.Column("holder", sa.Uuid(), nullable=False),
+    sa.Column("webhook_id", sa.Uuid(), nullable=False),
+    sa.Column("event_id", sa.BigInteger(), nullable=False),
+    sa.Column("state", _enum(DeliveryState, "delivery_state"), nullable=False, server_default="waiting"),
+    sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
+    _now("next_attempt_at"),
+    sa.Column("claimed_until", sa.DateTime(timezone=True)),
+    sa.Column("last_error", KeptText()),
+    sa.Column("last_status", sa.Integer()),
+    _now("created_at"),
+    sa.Column("delivered_at", sa.DateTime(timezone=True)),
+    sa.ForeignKeyConstraint(["holder", "webhook_id"], ["webhook.tenant_id", "webhook.webhook_id"], ondelete="CASCADE"),
+    sa.ForeignKeyConstraint(["holder", "event_id"], ["event.tenant_id", "event.event_id"]),
+    sa.UniqueConstraint("holder", "webhook_id", "event_id"),
+    sa.Index("webhook_delivery_due", "next_attempt_at", postgresql_where=sa.text("state = 'waiting'")),
+    sa.Index(None, "holder", "webhook_id", "created_at"),
+)

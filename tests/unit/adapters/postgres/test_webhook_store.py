@@ -7,7 +7,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
-from webhook_world import add_optimization, event_of, tell
 
 from dspy_optimization.adapters.postgres import Database
 from dspy_optimization.adapters.postgres.event_store import append
@@ -24,6 +23,7 @@ from dspy_optimization.errors import ConflictError, NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType
 from dspy_optimization.tenancy import TenantId
+from webhook_world import add_optimization, event_of, tell
 
 URL = "https://receiver.example.org/hook"
 
@@ -82,10 +82,15 @@ def test_a_change_that_is_undone_tells_nothing(
     database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId
 ) -> None:
     """Event and delivery are one transaction."""
-    with pytest.raises(InterruptedError), database.transaction(tenant) as connection:
-        append(connection, [event_of(told)])
-        assert 1 == connection.execute(sa.text("SELECT count(*) FROM webhook_delivery")).scalar_one()
-        raise InterruptedError
+
+    def undone() -> None:
+        with database.transaction(tenant) as connection:
+            append(connection, [event_of(told)])
+            assert 1 == connection.execute(sa.text("SELECT count(*) FROM webhook_delivery")).scalar_one()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        undone()
 
     assert 0 == waiting(database)
 

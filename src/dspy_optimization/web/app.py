@@ -1,0 +1,76 @@
+"""The web application: what it opens, what it refuses before any route, which routes there are."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from dspy_optimization.serving import ServiceRole, open_serving
+from dspy_optimization.settings import Settings
+from dspy_optimization.web import problems, streams
+from dspy_optimization.web.dashboard import pages
+from dspy_optimization.web.doors import Doors
+from dspy_optimization.web.hub import EventHub
+from dspy_optimization.web.routes import agents, catalog, datasets, evidence, optimizations, system, webhooks
+
+DESCRIPTION = """Makes LLM agents measurably better, and proves it on data nobody optimized on.
+
+Errors are `application/problem+json`. Where keys are required, send `Authorization: Bearer <key>`.
+"""
+ROUTERS = (
+    optimizations.router,
+    evidence.router,
+    agents.router,
+    datasets.router,
+    catalog.router,
+    webhooks.router,
+    streams.router,
+    pages.router,
+)
+
+
+def _operation(route: APIRoute) -> str:
+    """Return the name of an operation in the documentation and for links."""
+    return f"{route.tags[0]}_{route.name}" if route.tags else route.name
+
+
+def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastAPI:
+    """Return the application; what it serves with is opened when it starts and closed when it ends.
+
+    A worker has the routes that operators need and no others.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = open_serving(settings, role)
+        serving = await run_in_threadpool(opened.__enter__)
+        try:
+            app.state.serving = serving
+            app.state.hub = EventHub(serving.foundation.url)
+            await app.state.hub.start()
+            try:
+                yield
+            finally:
+                await app.state.hub.stop()
+        finally:
+            await run_in_threadpool(opened.__exit__, None, None, None)
+
+    app = FastAPI(
+        title="DSPy Optimization Engine",
+        version=version("dspy-optimization"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation,
+    )
+    app.add_middleware(Doors, allowed_hosts=settings.service.allowed_hosts)
+    problems.install(app)
+    app.include_router(system.router)
+    if role is not ServiceRole.WORKER:
+        for router in ROUTERS:
+            app.include_router(router)
+    return app

@@ -1,0 +1,95 @@
+// Queue, workers, estimates, health and GPUs. Asked again every few seconds: nothing of it comes as an event.
+
+import { get, patch } from "../api.js";
+import { byId, el, on, render } from "../dom.js";
+import { age, bytes, count } from "../format.js";
+import { empty, failure, progressBar, table, tag, toast } from "../parts.js";
+import { calmly } from "../stream.js";
+
+const EVERY_MILLISECONDS = 4000;
+const place = byId("system");
+
+async function load() {
+  try {
+    const [system, ready, gpus] = await Promise.all([
+      get("system"),
+      get("/ready").catch((problem) => ({ ready: false, checks: { service: problem.message } })),
+      get("/gpu-status").catch(() => null),
+    ]);
+    render(place,
+      el("div", { class: "columns two" }, lanes(system.queue), health(ready, system.calibration)),
+      workers(system.workers),
+      gpuCard(gpus));
+  } catch (problem) {
+    if (!place.querySelector("section")) render(place, failure(problem, load));
+  }
+}
+
+function lanes(queue) {
+  return el("section", { class: "card", "aria-label": "Queue" },
+    el("header", {}, el("h2", {}, "Queue"), el("p", {}, `at most ${count(queue.bound)} may wait`)),
+    queue.lanes.map((lane) =>
+      el("form", { class: "stack", "data-key": lane.lane, "data-lane": lane.lane },
+        el("div", { class: "row spread" }, el("h3", {}, `Lane ${lane.lane}`), el("span", {}, `${lane.running} run, ${lane.waiting} wait`)),
+        progressBar(lane.running / lane.concurrency, `Lane ${lane.lane}: running of ${lane.concurrency}`),
+        el("div", { class: "row" },
+          el("label", { for: `lane-${lane.lane}` }, "At once at most"),
+          el("input", { id: `lane-${lane.lane}`, type: "number", min: "1", max: "10000", value: lane.concurrency, style: { width: "96px" } }),
+          el("button", { class: "small" }, "Change")))));
+}
+
+function health(ready, calibration) {
+  return el("section", { class: "card", "aria-label": "Health and estimates" },
+    el("header", {}, el("h2", {}, "This process"), ready.ready ? tag("good", "✓", "ready") : tag("bad", "✕", "not ready")),
+    el("dl", { class: "facts" }, Object.entries(ready.checks).map(([name, word]) => [el("dt", {}, name), el("dd", {}, word === "ok" ? "✓ ok" : `✕ ${word}`)])),
+    el("hr"),
+    el("h3", {}, "How good estimates of time were"),
+    calibration.n === 0
+      ? el("p", { class: "muted" }, "No ended optimization to compare with yet.")
+      : el("p", {}, `Over ${calibration.n} ended: half of them were off by less than ${Math.round(calibration.median_absolute_percentage_error)} %; ${Math.round(100 * calibration.share_within_half)} % took between half and twice what was told.`));
+}
+
+function workers(list) {
+  return el("section", { class: "card flush", "aria-label": "Workers" },
+    el("header", {}, el("h2", {}, "Workers"), el("p", {}, "a worker whose lease is over is replaced")),
+    list.length
+      ? table({
+          caption: "Workers",
+          columns: [{ label: "Worker" }, { label: "State" }, { label: "Lanes" }, { label: "Running", number: true }, { label: "Version" }, { label: "Since" }, { label: "Lease ends" }],
+          rows: list.map((one) => ({
+            key: one.id,
+            cells: [
+              el("span", {}, el("b", {}, one.host), ` · process ${one.process_id}`, one.is_this ? el("small", { class: "muted" }, " (this one)") : null),
+              one.is_alive ? tag("good", "✓", "alive") : tag("bad", "✕", "gone"), one.lanes.join(", "), count(one.running), one.version, age(one.started_at), age(one.expires_at),
+            ],
+          })),
+        })
+      : empty("No worker", "Nothing is worked on until one starts: dspy-opt serve --role worker."));
+}
+
+function gpuCard(gpus) {
+  if (!gpus) return null;
+  return el("section", { class: "card", "aria-label": "GPUs" },
+    el("header", {}, el("h2", {}, "GPUs of the machine that answers")),
+    gpus.available
+      ? gpus.devices.map((one) =>
+          el("div", { class: "stack", "data-key": String(one.index) },
+            el("div", { class: "row spread" }, el("h3", {}, `${one.index}: ${one.name}`), el("span", { class: "muted" }, `${bytes(one.memory_used_bytes)} of ${bytes(one.memory_total_bytes)}${one.utilization === null ? "" : ` · ${Math.round(100 * one.utilization)} % busy`}${one.temperature_celsius === null ? "" : ` · ${one.temperature_celsius} °C`}`)),
+            progressBar(one.memory_used_bytes / one.memory_total_bytes, `Memory of GPU ${one.index}`)))
+      : el("p", { class: "muted" }, `None: ${gpus.reason ?? "no GPU was found"}. The lane gpu waits for a worker that has one.`));
+}
+
+on(place, "submit", "form", async (form, event) => {
+  event.preventDefault();
+  try {
+    const lane = await patch(`system/lanes/${form.dataset.lane}`, { concurrency: Number(form.querySelector("input").value) });
+    toast(`Lane ${lane.lane}: ${lane.concurrency} at once from now on.`);
+  } catch (problem) {
+    toast(problem.message);
+  }
+  load();
+});
+
+const later = calmly(load, EVERY_MILLISECONDS);
+await load();
+setInterval(() => document.hidden || later(), EVERY_MILLISECONDS);

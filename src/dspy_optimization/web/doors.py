@@ -1,0 +1,99 @@
+"""What is refused before any route: names the service does not answer to, bodies that are too large."""
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dspy_optimization.web.problems import problem
+
+MOST_BODY_BYTES = 32 * 1024 * 1024
+_SECURE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class BodyTooLargeError(Exception):
+    """A body turned out to be larger than bodies may be."""
+
+
+class Doors:
+    """Pure ASGI middleware: what wraps every request must not slow streams down."""
+
+    def __init__(self, app: ASGIApp, *, allowed_hosts: Sequence[str], most_body_bytes: int = MOST_BODY_BYTES) -> None:
+        self._app = app
+        self._allowed = frozenset(name.lower() for name in allowed_hosts)
+        self._most = most_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request in, or answer it here."""
+        if scope["type"] == "websocket":
+            if self._wrong_host(scope) is None:
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 4403})
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = self._wrong_host(scope) or self._too_large(scope)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        begun = False
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._most:
+                raise BodyTooLargeError
+            return message
+
+        async def secured(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message = {**message, "headers": [*message.get("headers", ()), *_SECURE]}
+            await send(message)
+
+        try:
+            await self._app(scope, counted, secured)
+        except BodyTooLargeError:
+            if not begun:
+                await self._large()(scope, receive, send)
+
+    def _wrong_host(self, scope: Scope) -> Response | None:
+        name = _host(scope)
+        if "*" in self._allowed or name in self._allowed:
+            return None
+        return problem(
+            421,
+            f"wanted: a Host this service answers to; found: {name or 'none'}; possible: DSPY_OPT_ALLOWED_HOSTS names "
+            "the ones there are",
+        )
+
+    def _too_large(self, scope: Scope) -> Response | None:
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        return self._large() if length.isdigit() and int(length) > self._most else None
+
+    def _large(self) -> Response:
+        return problem(
+            413,
+            f"wanted: a body of at most {self._most} bytes; found: a larger one; possible: keep the dataset first and "
+            "name its id, or fewer examples",
+        )
+
+
+def _host(scope: Scope) -> str:
+    """Return the Host header without its port, in lower case."""
+    value: bytes = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    text = value.decode("latin-1").lower()
+    if text.startswith("["):
+        return text.partition("]")[0] + "]"
+    return text.partition(":")[0]

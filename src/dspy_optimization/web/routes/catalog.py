@@ -1,0 +1,107 @@
+"""What there is to choose from: algorithms, metrics, models."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Request
+
+from dspy_optimization.adapters.models import EMBEDDED, price_of
+from dspy_optimization.agents.metrics import METRIC_TYPES
+from dspy_optimization.algorithms.option_fields import option_fields
+from dspy_optimization.errors import InfrastructureError, StopSearch
+from dspy_optimization.evaluation.model import ModelRequest, Role
+from dspy_optimization.evaluation.stop import StopSignal
+from dspy_optimization.events import Json
+from dspy_optimization.web import answers
+from dspy_optimization.web.access import Reading, Running, serving_of
+from dspy_optimization.web.routes.parameters import refusals
+
+router = APIRouter(prefix="/api/v1", tags=["catalog"])
+_QUESTION = "Answer with one word: which colour has a clear sky at noon?"
+_LONGEST = 500
+
+
+@router.get("/algorithms/available", response_model=answers.Page[answers.AlgorithmOut], responses=refusals())
+def algorithms(request: Request, _engine: Reading) -> answers.Page[answers.AlgorithmOut]:
+    """List the algorithms that are installed, with their options."""
+    registry = serving_of(request).foundation.algorithms
+    found = []
+    for name in registry.names:
+        one = registry.get(name)
+        proposes = any("instruction" in field.name for field in option_fields(one.options)) or name in {
+            "gepa", "miprov2", "simba", "copro", "infer_rules",
+        }  # fmt: skip
+        found.append(
+            answers.AlgorithmOut(
+                name=name,
+                description=one.description,
+                options=[
+                    answers.OptionOut(
+                        name=field.name, type=field.type, default=field.default, description=field.description
+                    )
+                    for field in option_fields(one.options)
+                ],
+                objectives_supported="any; several are weighed into one score",
+                needs=["a reflection model"] if proposes else [],
+            )
+        )
+    return answers.Page(items=found)
+
+
+@router.get("/metrics/available", response_model=answers.Page[answers.MetricOut], responses=refusals())
+def metrics(_engine: Reading) -> answers.Page[answers.MetricOut]:
+    """List the metric types."""
+    return answers.Page(
+        items=[
+            answers.MetricOut(name=one.name, description=one.description, options=list(one.options))
+            for one in METRIC_TYPES.values()
+        ]
+    )
+
+
+@router.get("/models", response_model=answers.Page[answers.ModelOut], responses=refusals())
+def models(request: Request, _engine: Reading) -> answers.Page[answers.ModelOut]:
+    """List the language model of every role. Keys are never shown."""
+    return answers.Page(
+        items=[
+            answers.ModelOut(
+                role=role.value,
+                model=spec.model,
+                base_url=None if spec.model == EMBEDDED else spec.base_url,
+                priced=price_of(spec) is not None,
+                max_concurrency=spec.max_concurrency,
+            )
+            for role, spec in serving_of(request).settings.models.items()
+        ]
+    )
+
+
+@router.post("/models/{role}/test", response_model=answers.ModelTest, responses=refusals())
+def ask_model(request: Request, _engine: Running, role: Literal["task", "reflection", "judge"]) -> answers.ModelTest:
+    """Ask the model of a role one short question. It costs one call."""
+    stop = StopSignal()
+    lent = serving_of(request).foundation.models.for_work(stop.wait)
+    model = lent[Role(role)]
+    messages: list[Json] = [{"role": "user", "content": _QUESTION}]
+    body: dict[str, Json] = {"messages": messages, "max_tokens": 16, "temperature": 0.0}
+    try:
+        response = model.complete(ModelRequest(body=body))
+    except (InfrastructureError, StopSearch) as error:
+        return answers.ModelTest(role=role, ok=False, latency_seconds=None, answer=None, error=str(error))
+    finally:
+        for one in {id(one): one for one in lent.values()}.values():
+            one.close()
+    return answers.ModelTest(
+        role=role,
+        ok=True,
+        latency_seconds=response.latency_seconds,
+        answer=_said(response.body)[:_LONGEST],
+        error=None,
+    )
+
+
+def _said(body: object) -> str:
+    """Return what the first choice says; nothing where there is none."""
+    choices = body.get("choices") if isinstance(body, dict) else None
+    message = choices[0].get("message") if isinstance(choices, list) and choices else None
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, str) else ""

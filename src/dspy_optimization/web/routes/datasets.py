@@ -1,0 +1,106 @@
+"""Datasets: kept once, split once, the test split sealed."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+
+from dspy_optimization.agents.checking import check_dataset
+from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.dataset import Dataset, DatasetVersion
+from dspy_optimization.agents.example import Split
+from dspy_optimization.agents.loading import agent_from_json
+from dspy_optimization.agents.objective_loading import objectives_from_json
+from dspy_optimization.agents.untrusted import checked_json
+from dspy_optimization.engine import Engine
+from dspy_optimization.optimization.proposing import with_implied
+from dspy_optimization.web import answers
+from dspy_optimization.web.access import Reading, Running
+from dspy_optimization.web.handing_in import agent_of, dataset_of, kept_agent
+from dspy_optimization.web.paging import page_of
+from dspy_optimization.web.routes.parameters import Cursor, Limit, Name, refusals
+from dspy_optimization.web.schemas import DatasetCheck, DatasetNew
+
+router = APIRouter(prefix="/api/v1/datasets", tags=["datasets"])
+
+
+@router.get("", response_model=answers.Page[answers.DatasetVersionOut], responses=refusals())
+def datasets(engine: Reading, limit: Limit = 50, cursor: Cursor = None) -> answers.Page[answers.DatasetVersionOut]:
+    """List datasets, the newest first."""
+    items = [answers.DatasetVersionOut(id=version, name=name) for name, version in engine.stores.datasets.versions()]
+    return page_of(items, limit, cursor)
+
+
+@router.post("", status_code=201, response_model=answers.DatasetOut, responses=refusals(404, 413))
+def add(engine: Running, body: DatasetNew) -> answers.DatasetOut:
+    """Keep a dataset, split by cluster and seed; the same content again is the same dataset."""
+    dataset = dataset_of(engine, body, _agent(engine, body))
+    engine.stores.datasets.add(dataset)
+    return _told(dataset)
+
+
+@router.post("/check", response_model=answers.ReportOut, responses=refusals(404, 413))
+def check(engine: Running, body: DatasetCheck) -> answers.ReportOut:
+    """Say what a dataset can prove for an agent: leaks, sizes, the smallest gain it would show. Nothing is kept."""
+    agent = agent_of(engine, body.target)
+    dataset = dataset_of(engine, body.dataset, agent)
+    wanted = [one.model_dump(exclude_none=True) for one in body.objectives]
+    metrics = engine.intake.metrics(with_implied((), wanted))
+    found = check_dataset(dataset, agent, objectives_from_json(wanted, metrics), alpha=engine.intake.alpha)
+    return answers.ReportOut(
+        usable=found.usable,
+        sentence=found.sentence,
+        findings=[
+            answers.FindingOut(
+                severity=one.severity.value, code=one.code, message=one.message, examples=list(one.examples)
+            )
+            for one in found.findings
+        ],
+        n_train=found.n_train,
+        n_val=found.n_val,
+        n_test=found.n_test,
+        detectable_gain=found.detectable_gain,
+    )
+
+
+@router.get("/{dataset_id}", response_model=answers.DatasetOut, responses=refusals(404))
+def dataset(engine: Reading, dataset_id: Name) -> answers.DatasetOut:
+    """Show a dataset."""
+    return _told(engine.stores.datasets.get(DatasetVersion(dataset_id)))
+
+
+@router.get("/{dataset_id}/examples", response_model=answers.Page[answers.DatasetExample], responses=refusals(404))
+def examples(
+    engine: Reading,
+    dataset_id: Name,
+    split: Annotated[Literal["train", "val"], Query(description="The test split is sealed.")] = "train",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> answers.Page[answers.DatasetExample]:
+    """List the examples of a split; those of test are shown to nobody."""
+    found = engine.stores.datasets.get(DatasetVersion(dataset_id))[Split(split)]
+    items = [
+        answers.DatasetExample(
+            id=one.id, split=split, inputs=dict(one.inputs), expected=dict(one.expected), cluster=one.cluster
+        )
+        for one in found
+    ]
+    return page_of(items, limit, cursor)
+
+
+def _agent(engine: Engine, body: DatasetNew) -> AgentConfig | None:
+    if body.agent is None:
+        return None
+    if isinstance(body.agent, str):
+        return kept_agent(engine, body.agent, None)
+    return agent_from_json(checked_json(body.agent, "agent"), allowed=engine.allowed)
+
+
+def _told(dataset: Dataset) -> answers.DatasetOut:
+    return answers.DatasetOut(
+        id=dataset.version,
+        name=dataset.name,
+        seed=dataset.seed,
+        n_train=len(dataset[Split.TRAIN]),
+        n_val=len(dataset[Split.VAL]),
+        n_test=len(dataset[Split.TEST]),
+    )

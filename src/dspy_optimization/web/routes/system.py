@@ -1,0 +1,196 @@
+"""For operators: queue, workers, who asks, health, GPUs, metrics."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from statistics import median
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from dspy_optimization.adapters.gpu import gpus
+from dspy_optimization.adapters.postgres.overview_store import Past, PostgresOverview
+from dspy_optimization.errors import InfrastructureError
+from dspy_optimization.jobs.job import Lane
+from dspy_optimization.serving import Serving
+from dspy_optimization.web import answers
+from dspy_optimization.web.access import (
+    COOKIE,
+    Administering,
+    Anybody,
+    Reading,
+    identify,
+    key_of,
+    serving_of,
+    unknown_key,
+)
+from dspy_optimization.web.metrics import exposition
+from dspy_optimization.web.routes.parameters import refusals
+from dspy_optimization.web.schemas import LaneIn, LoginIn
+
+router = APIRouter(tags=["system"])
+_COOKIE_SECONDS = 30 * 86400
+
+
+@router.get("/health", response_model=answers.Health, dependencies=[Anybody])
+def health(request: Request) -> answers.Health:
+    """Say that the process lives; asks nobody else."""
+    return answers.Health(status="ok", role=serving_of(request).role.value, version=version("dspy-optimization"))
+
+
+@router.get("/ready", response_model=answers.Ready, dependencies=[Anybody], responses={503: {"model": answers.Ready}})
+def ready(request: Request) -> Response:
+    """Say whether the process can do its work: database, lease, queue, models."""
+    serving = serving_of(request)
+    checks = {"database": _database(serving), "lease": _lease(serving), "queue": _queue(serving)}
+    good = all(one == "ok" for one in checks.values())
+    answer = answers.Ready(ready=good, checks=checks)
+    return JSONResponse(answer.model_dump(), status_code=200 if good else 503)
+
+
+@router.get("/gpu-status", response_model=answers.GpuStatus, dependencies=[Anybody])
+def gpu_status() -> answers.GpuStatus:
+    """Say which GPUs this machine has and how busy they are; having none is no error."""
+    found = gpus()
+    return answers.GpuStatus(
+        available=found.available,
+        devices=[
+            answers.GpuOut(
+                index=one.index,
+                name=one.name,
+                memory_total_bytes=one.memory_total_bytes,
+                memory_used_bytes=one.memory_used_bytes,
+                utilization=one.utilization,
+                temperature_celsius=one.temperature_celsius,
+            )
+            for one in found.devices
+        ],
+        reason=found.reason,
+    )
+
+
+@router.get(
+    "/metrics",
+    dependencies=[Anybody],
+    response_class=Response,
+    responses={200: {"description": "Prometheus text", "content": {"text/plain": {}}}, **refusals()},
+)
+def metrics(request: Request) -> Response:
+    """Return what Prometheus scrapes: queue, workers, requests. No tenant's data."""
+    return Response(exposition(serving_of(request)), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/api/v1/system", response_model=answers.SystemOut, responses=refusals())
+def system(request: Request, engine: Reading) -> answers.SystemOut:
+    """Show queue, workers with their leases, and how good estimates are."""
+    serving = serving_of(request)
+    claimed = serving.queue.claimed_by()
+    past = PostgresOverview(serving.foundation.database, engine.steering.tenant).past()
+    return answers.SystemOut(
+        queue=answers.QueueOut(
+            lanes=[
+                answers.LaneOut(
+                    lane=lane.value, waiting=load.waiting, running=load.running, concurrency=load.concurrency
+                )
+                for lane, load in serving.queue.load().items()
+            ],
+            bound=serving.settings.service.queue_size,
+        ),
+        workers=[
+            answers.WorkerOut(
+                id=lease.worker.id,
+                host=lease.worker.host,
+                process_id=lease.worker.process_id,
+                lanes=[lane.value for lane in lease.worker.lanes],
+                running=claimed.get(lease.worker.id, 0),
+                version=lease.worker.version,
+                started_at=lease.worker.started_at,
+                expires_at=lease.expires_at,
+                is_alive=lease.is_alive,
+                is_this=lease.worker.id == serving.worker.id,
+            )
+            for lease in serving.leases.leases()
+        ],
+        calibration=_calibration(past),
+    )
+
+
+@router.patch("/api/v1/system/lanes/{lane}", response_model=answers.LaneOut, responses=refusals())
+def change_lane(request: Request, _engine: Administering, lane: Literal["cpu", "gpu"], body: LaneIn) -> answers.LaneOut:
+    """Let so many optimizations of a lane run at once from now on; what runs goes on."""
+    queue = serving_of(request).queue
+    queue.set_concurrency(Lane(lane), body.concurrency)
+    load = queue.load()[Lane(lane)]
+    return answers.LaneOut(lane=lane, waiting=load.waiting, running=load.running, concurrency=load.concurrency)
+
+
+@router.get("/api/v1/me", response_model=answers.Me, responses=refusals())
+def me(request: Request, _engine: Reading) -> answers.Me:
+    """Say who asks."""
+    serving = serving_of(request)
+    principal = identify(serving, key_of(request))
+    return answers.Me(
+        name=principal.name,
+        role=principal.role.value,
+        tenant=principal.tenant,
+        requires_key=serving.settings.service.require_keys,
+    )
+
+
+@router.post("/api/v1/login", status_code=204, dependencies=[Anybody], responses=refusals())
+def login(request: Request, body: LoginIn) -> Response:
+    """Let the browser keep a key as a cookie that no script can read."""
+    if serving_of(request).keys.principal(body.key) is None:
+        raise unknown_key()
+    response = Response(status_code=204)
+    response.set_cookie(
+        COOKIE,
+        body.key,
+        max_age=_COOKIE_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.delete("/api/v1/login", status_code=204, dependencies=[Anybody], responses=refusals())
+def logout() -> Response:
+    """Let the browser forget the key."""
+    response = Response(status_code=204)
+    response.delete_cookie(COOKIE)
+    return response
+
+
+def _database(serving: Serving) -> str:
+    try:
+        with serving.foundation.database.shared():
+            return "ok"
+    except InfrastructureError as error:
+        return str(error)
+
+
+def _lease(serving: Serving) -> str:
+    return "ok" if serving.keeper.is_fresh else "the lease was not extended in time"
+
+
+def _queue(serving: Serving) -> str:
+    if serving.jobs.is_draining:
+        return "this process drains: it takes nothing new"
+    try:
+        serving.queue.claimed_by()
+    except InfrastructureError as error:
+        return str(error)
+    return "ok"
+
+
+def _calibration(past: Sequence[Past]) -> answers.CalibrationOut:
+    known = [one for one in past if one.estimated_seconds > 0.0]
+    errors = [abs(one.elapsed_seconds - one.estimated_seconds) / one.estimated_seconds for one in known]
+    within = [0.5 <= one.elapsed_seconds / one.estimated_seconds <= 2.0 for one in known]
+    return answers.CalibrationOut(
+        n=len(known),
+        median_absolute_percentage_error=100.0 * median(errors) if errors else None,
+        share_within_half=sum(within) / len(within) if within else None,
+    )

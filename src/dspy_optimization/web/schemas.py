@@ -1,0 +1,153 @@
+"""What requests hold. Unknown fields are an error; what a configuration means is checked further in."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+JsonObject: TypeAlias = dict[str, Any]
+MOST = (1 << 53) - 1
+"""The largest count and seed: beyond it JSON numbers lose digits elsewhere."""
+
+
+class Request(BaseModel):
+    """Base of everything that comes in."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class TargetIn(Request):
+    """What is to be optimized."""
+
+    type: Literal["agent", "workflow", "component"] = "agent"
+    id: Text = Field(description="The agent's name.", examples=["support-triage"])
+    scope: Literal["individual", "population", "cross_domain"] = "individual"
+    version: Text | None = Field(default=None, description="Which version is the baseline; the newest if not given.")
+    config: JsonObject | None = Field(
+        default=None, description="The agent's configuration, when no agent of that name is registered yet."
+    )
+
+
+class SharesIn(Request):
+    """How large the splits are; they sum to 1."""
+
+    train: float = Field(default=0.3, gt=0, lt=1)
+    val: float = Field(default=0.3, gt=0, lt=1)
+    test: float = Field(default=0.4, gt=0, lt=1)
+
+
+class DatasetIn(Request):
+    """Examples: those of a dataset that is kept, or given here."""
+
+    id: Text | None = Field(default=None, description="The id (version) of a dataset that is kept.")
+    examples: list[JsonObject] | None = Field(default=None, max_length=100_000)
+    source: Text | None = Field(
+        default=None, description="`reasoning_gym:<task>?size=200`", examples=["reasoning_gym:leg_counting?size=200"]
+    )
+    name: Text = "examples"
+    inputs: list[Text] = Field(default=[], max_length=64, description="Empty: as the agent's signature says.")
+    expected: list[Text] = Field(default=[], max_length=64)
+    cluster: Text | None = Field(default=None, description="The field whose examples belong together.")
+    split: Text = Field(default="split", description="The field that may name the split.")
+    shares: SharesIn = SharesIn()
+    seed: int = Field(default=0, ge=0, le=MOST)
+
+
+class ObjectiveIn(Request):
+    """A metric with what it is wanted for."""
+
+    metric: Text = Field(examples=["success_rate"])
+    direction: Literal["maximize", "minimize"] | None = None
+    weight: float | None = Field(default=None, gt=0, le=1e6)
+    target_value: float | None = None
+    guardrail: bool = False
+    margin: float | None = Field(default=None, ge=0, le=1)
+
+
+class ConstraintsIn(Request):
+    """Within which bounds."""
+
+    max_optimization_time: float | None = Field(default=None, gt=0, le=1e9, description="Seconds of work.")
+    min_improvement_threshold: float = Field(default=0.0, ge=0, le=1e9)
+    max_resource_usage: float | None = Field(
+        default=None, gt=0, le=1, description="Share of the task model's concurrency that it may use."
+    )
+    max_cost_usd: float | None = Field(default=None, gt=0, le=1e9)
+    max_lm_calls: int | None = Field(default=None, ge=1, le=MOST)
+    max_tokens: int | None = Field(default=None, ge=1, le=MOST)
+    seed: int = Field(default=0, ge=0, le=MOST)
+    concurrency: int = Field(default=8, ge=1, le=1024)
+    requires_approval: bool = False
+    requires_gpu: bool = False
+    priority: Literal["high", "normal", "low"] = "normal"
+    deadline: datetime | None = Field(default=None, description="When it has to have ended; with a time zone.")
+
+
+class OptimizeIn(Request):
+    """One optimization."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {
+                    "target": {
+                        "id": "orders",
+                        "config": {
+                            "name": "orders",
+                            "kind": "predict",
+                            "signature": {
+                                "instructions": "Which order is the message about?",
+                                "inputs": [{"name": "message"}],
+                                "outputs": [{"name": "order"}],
+                            },
+                        },
+                    },
+                    "dataset": {
+                        "examples": [{"message": "Order 10234 came broken, I paid 20 dollars.", "order": "10234"}]
+                    },
+                    "objectives": [{"metric": "exact_match"}],
+                    "algorithms": ["auto"],
+                    "constraints": {"max_lm_calls": 2000, "seed": 0},
+                }
+            ]
+        },
+    )
+
+    target: TargetIn
+    dataset: DatasetIn
+    objectives: list[ObjectiveIn] = Field(min_length=1, max_length=16)
+    metrics: list[Text | JsonObject] = Field(default=[], max_length=64)
+    algorithms: list[Text | dict[str, JsonObject]] = Field(default=["miprov2", "gepa"], max_length=16)
+    constraints: ConstraintsIn = ConstraintsIn()
+
+
+class DatasetNew(DatasetIn):
+    """A dataset to keep."""
+
+    id: None = None
+    agent: Text | JsonObject | None = Field(
+        default=None, description="An agent whose signature says which fields are inputs: its name, or it."
+    )
+
+
+class DatasetCheck(Request):
+    """A dataset and the agent it is for."""
+
+    dataset: DatasetIn
+    target: TargetIn
+    objectives: list[ObjectiveIn] = Field(default=[ObjectiveIn(metric="exact_match")], min_length=1, max_length=16)
+
+
+class LaneIn(Request):
+    """How many optimizations of a lane run at once."""
+
+    concurrency: int = Field(ge=1, le=10_000)
+
+
+class LoginIn(Request):
+    """A key that the browser keeps as a cookie no script can read."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -1,0 +1,99 @@
+"""`serve` and `keys`: what they refuse, what they print, how the service goes."""
+
+import json
+import logging
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from cli_world import CliWorld
+from dspy_optimization.cli.logs import configure_logs
+
+
+@pytest.fixture
+def kept_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("serve", "--role", "wrker"), "all, api, worker"),
+        (("serve", "--port", "70000"), "--port"),
+        (("serve", "--log", "xml"), "json or text"),
+        (("serve", "--host", "0.0.0.0"), "DSPY_OPT_REQUIRE_KEYS"),
+        (("keys", "create", "--role", "owner"), "viewer, researcher, administrator"),
+        (("keys", "create", "--days", "-1"), "--days"),
+        (("keys", "revoke", "0123456789ab"), "dspy-opt keys ls"),
+    ],
+)
+def test_what_is_refused(world: CliWorld, words: tuple[str, ...], message: str) -> None:
+    """Before anything is opened to anybody."""
+    done = world.run(*words)
+
+    assert (2, True) == (done.exit_code, message in done.stderr), done.stderr
+
+
+def test_a_key_is_shown_once(world: CliWorld) -> None:
+    """What is listed is not the key."""
+    made = world.run("keys", "create", "--tenant", "acme", "--role", "viewer", "--name", "ci")
+    key = made.stdout.strip()
+    listed = world.run("keys", "ls", "--json")
+    facts = json.loads(listed.stdout.strip().splitlines()[0])
+    revoked = world.run("keys", "revoke", facts["id"])
+    again = world.run("keys", "ls")
+
+    assert re.fullmatch(r"dso_[0-9a-f]{12}_[\w-]{32}", key)
+    assert ("viewer", "ci", "valid") == (facts["role"], facts["name"], facts["state"])
+    assert key not in listed.stdout
+    assert (0, True) == (revoked.exit_code, "revoked" in again.stdout)
+
+
+def test_the_service_starts_says_where_and_goes(world: CliWorld) -> None:
+    """One command; SIGTERM ends it in good order."""
+    process = world.start("serve", "--port", "0", "--log", "json")
+    assert process.stderr is not None
+    address = ""
+    for line in process.stderr:
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found is not None:
+            address = found[0]
+            assert "event" in json.loads(line)
+            break
+    with urllib.request.urlopen(f"{address}/ready", timeout=20) as answer:
+        ready = json.load(answer)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+
+    assert ready["ready"] is True
+    assert 30.0 > time.monotonic() - began
+    assert process.returncode in {0, -signal.SIGTERM}
+
+
+def test_no_secret_gets_into_the_log(capsys: pytest.CaptureFixture[str], kept_logging: None) -> None:
+    """Whatever a line is about."""
+    secrets = {
+        "key": "dso_0123456789ab_0123456789abcdefABCDEF0123456789",
+        "hook": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0",
+        "url": "user:hunter2@",
+        "bearer": "abc.def.ghi",
+    }
+    configure_logs(logging.INFO, as_json=True)
+    logging.getLogger("dspy_optimization.test").info(
+        "Asked with %s at postgresql://%shost",
+        secrets["key"],
+        secrets["url"],
+        extra={"action": "asked", "header": f"Bearer {secrets['bearer']}", "secret": secrets["hook"]},
+    )
+    written = capsys.readouterr().err
+
+    assert "asked" == json.loads(written)["action"]
+    assert [] == [name for name, secret in secrets.items() if secret.removesuffix("@") in written]
