@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,7 +27,9 @@ from dspy_optimization.optimization.handling import OptimizationHandler
 from dspy_optimization.settings import Settings
 from dspy_optimization.tenancy import TenantId
 
-DRAIN_SECONDS = 25.0
+_LONGEST_END_SECONDS = 30.0
+"""How long a process that lost its lease may take to end by itself."""
+DRAIN_SECONDS = 20.0
 """How long attempts get to end when the process has to go; orchestrators kill after 30 s."""
 LEASE_SECONDS = 15.0
 """How long a worker may be silent before its jobs are given to others."""
@@ -98,6 +101,9 @@ def open_serving(
         def lost() -> None:
             # Others were given its jobs: a process under another id has to take its place.
             jobs.abandon()
+            end = threading.Timer(_LONGEST_END_SECONDS, os._exit, [1])
+            end.daemon = True
+            end.start()
             os.kill(os.getpid(), signal.SIGTERM)
 
         keeper = LeaseKeeper(leases, queue, worker, lost=lost, seconds=time.monotonic, lease_seconds=lease_seconds)

@@ -234,7 +234,9 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/api/v1/optimize", request_body(constraints={"max_cost_usd": 1.0}), 422, "price"),
     ("POST", "/api/v1/optimize", request_body(constraints={"deadline": "2030-01-01T00:00:00"}), 422, "with its zone"),
     ("POST", "/api/v1/optimize", request_body(constraints={"deadline": "2001-01-01T00:00:00Z"}), 422, "to come"),
+    ("POST", "/api/v1/optimize", request_body(constraints={"deadline": "9999-12-31T23:59:59-12:00"}), 422, "in UTC"),
     ("POST", "/api/v1/optimize", request_body(constraints={"requires_gpu": True}), 507, "requires_gpu: false"),
+    ("POST", "/api/v1/optimize", b'{"target": {"id": "a\\ud800"}}', 422, "target"),
     ("POST", "/api/v1/estimate", request_body(metrics=[{"type": "judge"}]), 422, "possible"),
     ("GET", "/api/v1/optimizations?cursor=%00", None, 422, "next_cursor"),
     ("GET", "/api/v1/optimizations?cursor=eyJhIjoxfQ", None, 422, "next_cursor"),
@@ -284,6 +286,31 @@ def test_too_large_and_elsewhere(service: Service) -> None:
 
     assert (413, 421, 403) == (large.status_code, elsewhere.status_code, foreign.status_code)
     assert "32" in large.json()["detail"] or "33554432" in large.json()["detail"]
+
+
+def test_hostile_bodies(service: Service) -> None:
+    """Half a character, a hundred levels, a body without a length: a problem, never a defect; status goes on."""
+    half = json.dumps(request_body(dataset={"examples": [{"word": "\ud800", "answer": "x"}] * 60}))
+    deep: Any = "x"
+    for _ in range(300):
+        deep = [deep]
+    nested = json.dumps(request_body(dataset={"examples": [{"word": deep, "answer": "x"}] * 60}))
+    key = {"Idempotency-Key": uuid4().hex, "Content-Type": "application/json"}
+    large = iter([b'{"target": "'] + [b"x" * 1_000_000] * 40)
+    found = [
+        service.client.post("/api/v1/optimize", content=half, headers=key),
+        service.client.post("/api/v1/optimize", content=nested, headers=key),
+        service.client.post("/api/v1/optimize", content=large, headers={"Content-Type": "application/json"}),
+    ]
+    endless = service.submitted(prefix="endless", algorithms=[{"copro": {"depth": 1_000_000, "breadth": 1_000_000}}])
+    status = service.client.get(f"/api/v1/optimizations/{endless}/status")
+    service.client.post(f"/api/v1/optimizations/{endless}/cancel")
+
+    assert {422} == {response.status_code for response in found[:2]} or [202, 422] == [
+        response.status_code for response in found[:2]
+    ]
+    assert 413 == found[2].status_code
+    assert 200 == status.status_code
 
 
 def test_tenants_and_roles(postgres: EmbeddedPostgres, tmp_path: Path) -> None:

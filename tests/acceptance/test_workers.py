@@ -33,7 +33,7 @@ from dspy_optimization.testing.model_server import ModelServer, Received, Reply
 
 pytestmark = pytest.mark.crash
 
-ALGORITHM = "bootstrap_random_search"
+ALGORITHM = "bootstrap_fewshot"
 AT_ONCE = 3
 LEASE_SECONDS = 4.0
 PATIENCE_SECONDS = 90.0
@@ -190,7 +190,7 @@ def test_killed_still_and_sent_away_workers_leave_their_jobs_to_the_others(
     """kill -9, SIGSTOP past the lease and SIGCONT, SIGTERM: three blows, and a worker that came later ends it all."""
     straight = _straight(world_of("straight"), 6)
     world = world_of("workers")
-    slow = 0.02
+    slow = 0.04
 
     def weather(number: int, received: Received) -> Reply | None:
         time.sleep(slow)

@@ -6,12 +6,14 @@ A job is one DBOS workflow that makes one attempt. DBOS is a singleton of its pr
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos._error import DBOSException
 
 from dspy_optimization.adapters.postgres.database import Database, session_name
 from dspy_optimization.adapters.postgres.neighbour import alone
@@ -24,7 +26,7 @@ from dspy_optimization.adapters.postgres.queue_table import (
     turn,
 )
 from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE
-from dspy_optimization.errors import QueueFullError
+from dspy_optimization.errors import QueueFullError, StoreError
 from dspy_optimization.events import Json
 from dspy_optimization.jobs.job import Job, JobId, Lane, Priority
 from dspy_optimization.jobs.lease import Worker, WorkerId
@@ -102,6 +104,7 @@ class DbosQueue:
             "app_version": VERSION,
             "priority": turn(connection, name, job),
             "authenticated_user": str(job.tenant),
+            "authenticated_roles": [job.priority.value],  # which line of the tenant's it stands in
         }
         if job.delay_seconds > 0.0:
             options["delay_seconds"] = job.delay_seconds
@@ -147,7 +150,7 @@ class DbosQueue:
 
     def take_back(self, gone: Collection[WorkerId]) -> int:
         """Make every job that these workers run wait again; return how many there were."""
-        with self._database.guarded():
+        with self._database.guarded(), _guarded_queue():
             running = self._client.list_workflows(
                 executor_id=list(gone), status=RUNNING, name=WORKFLOW, load_input=False, load_output=False
             )
@@ -212,6 +215,15 @@ class DbosRuntime:
     def close(self, longest_seconds: float = 0.0) -> None:
         """Claim nothing more, wait so long for the attempts to end, and end."""
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=math.ceil(longest_seconds))
+
+
+@contextmanager
+def _guarded_queue() -> Iterator[None]:
+    """Turn what DBOS itself raises into `StoreError`: a job that went away meanwhile is looked for again."""
+    try:
+        yield
+    except DBOSException as error:
+        raise StoreError(f"wanted: to change jobs of the queue; found: {error}; possible: it is tried again") from error
 
 
 def _for_dbos(url: str) -> str:

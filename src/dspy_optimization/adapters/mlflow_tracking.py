@@ -230,18 +230,26 @@ class MlflowTracker:
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Turn what MLflow, its database and its artifact store raise into `TrackingError`."""
-        from mlflow.exceptions import MlflowException
-
         where = _shown(self.place.tracking_uri) if self.place.tracking_uri is not None else "the database mlflow"
         try:
             with Address(shown=where, secrets=()).guard():
                 yield
-        except (MlflowException, StoreError, OSError) as error:
+        except _failures() as error:
             said = " ".join(str(error).partition("[SQL:")[0].split())[:600]
             raise TrackingError(
                 f"wanted: a run in MLflow at {where}; found: {said}; possible: bring it back, then record it again "
                 "with `dspy-opt runs report`"
             ) from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Return what MLflow and what is below it raise; asked for only when something was raised.
+
+    Imported any sooner, MLflow would be imported outside the lock that lets one thread at a time do it first.
+    """
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException, StoreError, OSError
 
 
 def _log(client: "MlflowClient", run: "Run", facts: RunFacts) -> None:

@@ -70,7 +70,12 @@ def create_key(tenant: str, role: str, name: str, days: float | None) -> str:
             f"--role: one of {', '.join(AccessRole)} is wanted, found {shown(role)}{closest(role, AccessRole)}; "
             f"possible: {', '.join(AccessRole)}"
         )
-    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    try:
+        expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    except OverflowError as error:
+        raise InvalidRequestError(
+            f"--days: at most some thousands are wanted, found {days:g}; possible: 365, or no --days"
+        ) from error
     with _keys() as keys:
         owner = _tenant(tenant)
         keys.add_tenant(owner, tenant)

@@ -47,6 +47,11 @@ class Job:
     delay_seconds: float = 0.0
     """How long it waits before it may be claimed."""
 
+    @property
+    def before(self) -> JobId:
+        """The id it had before it was queued again; its own when it is the first."""
+        return JobId(f"{self.id.rsplit('/', 1)[0]}/{max(self.number - 1, 1)}")
+
     def again(self, delay_seconds: float) -> "Job":
         """Return the next attempt at the same subject."""
         root = self.id.rsplit("/", 1)[0]

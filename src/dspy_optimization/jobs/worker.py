@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 RETRY_DELAYS_SECONDS = (15.0, 60.0, 300.0, 900.0)
 """How long a job waits before its next attempt when what failed may pass by itself; then a person has to look."""
 BUSY_DELAY_SECONDS = 5.0
+LONGEST_BUSY_DELAY_SECONDS = 300.0
 STORE_DELAY_SECONDS = 1.0
 
 
@@ -177,7 +178,8 @@ class JobWorker:
             case Outcome.PASSING:
                 return job.again(RETRY_DELAYS_SECONDS[job.attempt - 1])
             case Outcome.BUSY:
-                return replace(job.again(BUSY_DELAY_SECONDS), attempt=job.attempt)
+                delay = min(BUSY_DELAY_SECONDS * 2.0 ** min(job.number - 1, 10), LONGEST_BUSY_DELAY_SECONDS)
+                return replace(job.again(delay), attempt=job.attempt)
             case _:
                 return replace(job.again(0.0), attempt=job.attempt)
 

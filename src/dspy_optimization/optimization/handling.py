@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,11 +17,17 @@ from dspy_optimization.optimization.optimizer import Optimizer, Stores
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus, Wish
 from dspy_optimization.tenancy import TenantId
 
+_AWAITED = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
+"""Somebody waits for these to go on by themselves: none may be left so when nothing goes on."""
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})
 
 
 class HandoverRequested(PauseRequested):
     """This process has to go; another one goes on."""
+
+
+class _TakenOverError(Exception):
+    """Another job, or nobody, goes on with the optimization."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,24 +61,32 @@ class OptimizationHandler:
         return Outcome.DONE if ended.error is None else Outcome.PASSING
 
     def wait_again(self, job: Job, outcome: Outcome) -> None:
-        """Queue the next attempt together with where the optimization stands until then."""
+        """Queue the next attempt together with where the optimization stands until then.
+
+        Nothing happens when a person took it over meanwhile: cancelled it, or had it go on as another job.
+        """
         stores, optimization_id = self.optimizer(job.tenant).stores, OptimizationId(job.subject)
         data: dict[str, Json] = {"reason": outcome.value, "retry_in_seconds": job.delay_seconds}
         event = Event(type=EventType.OPTIMIZATION_QUEUED, optimization_id=optimization_id, at=self.now(), data=data)
 
         def change(before: Optimization) -> Optimization:
+            if before.job != job.before or before.status in _ENDED:
+                raise _TakenOverError
             waits = outcome is Outcome.INTERRUPTED and before.status is OptimizationStatus.PAUSED
             status = OptimizationStatus.QUEUED if waits else before.status
             return replace(before, status=status, job=job.id, updated_at=self.now())
 
-        stores.optimizations.update(
-            optimization_id, change, [event], also=[lambda transaction: self.queue.submit(job, transaction)]
-        )
+        # Somebody else works on it: nothing changed that users have to be told of.
+        events = [] if outcome is Outcome.BUSY else [event]
+        with suppress(_TakenOverError):
+            stores.optimizations.update(
+                optimization_id, change, events, also=[lambda transaction: self.queue.submit(job, transaction)]
+            )
 
     def give_up(self, job: Job, reason: str) -> None:
         """Fail the optimization for a defect of ours; it can be resumed."""
         stores, optimization_id = self.optimizer(job.tenant).stores, OptimizationId(job.subject)
-        if stores.optimizations.get(optimization_id).status is not OptimizationStatus.RUNNING:
+        if stores.optimizations.get(optimization_id).status not in _AWAITED:
             return
         error = (
             f"wanted: to carry it out; found: {reason}; possible: resume it, and report this when it happens again: it "

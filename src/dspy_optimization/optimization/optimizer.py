@@ -53,6 +53,8 @@ from dspy_optimization.optimization.store import (
 
 Done = TypeVar("Done")
 
+_BEGINNING = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
+
 _HEARTBEAT_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
 """How long the database may be away before the work pauses; the ledger waits as long."""
@@ -149,7 +151,12 @@ class Optimizer:
             begun = self.stores.optimizations.update(
                 optimization_id,
                 lambda now: replace(
-                    now, updated_at=self.now(), status=OptimizationStatus.RUNNING, error=None, wish=None
+                    now,
+                    updated_at=self.now(),
+                    status=OptimizationStatus.RUNNING,
+                    error=None,
+                    # What was asked of one that stood still is done; what is asked of one about to begin is not.
+                    wish=now.wish if now.status in _BEGINNING else None,
                 ),
                 [self._event(optimization_id, kind, _described(before.request))],
             )

@@ -72,7 +72,9 @@ class OptimizationStatus(StrEnum):
 
 
 ALLOWED: Mapping[OptimizationStatus, frozenset[OptimizationStatus]] = {
-    OptimizationStatus.QUEUED: frozenset({OptimizationStatus.RUNNING, OptimizationStatus.CANCELLED}),
+    OptimizationStatus.QUEUED: frozenset(
+        {OptimizationStatus.RUNNING, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED}
+    ),
     OptimizationStatus.RUNNING: frozenset(
         {
             OptimizationStatus.RUNNING,  # taken over after its process died

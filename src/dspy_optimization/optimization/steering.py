@@ -16,6 +16,8 @@ from dspy_optimization.optimization.store import Hook, OptimizationStore
 from dspy_optimization.tenancy import TenantId
 
 FINAL = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED})
+_WORKED_ON = frozenset({OptimizationStatus.RUNNING, OptimizationStatus.QUEUED})
+"""What a process that owns one has, or is about to begin."""
 GOES_ON = frozenset({OptimizationStatus.PAUSED, OptimizationStatus.FAILED})
 _STEPS = {
     Wish.PAUSE: (OptimizationStatus.PAUSED, EventType.OPTIMIZATION_PAUSED),
@@ -95,11 +97,20 @@ class Steering:
                 f"possible: {_possible(found.status)}"
             )
         submission = self._submission(found.request, ())
+
+        def queued(now: Optimization) -> Optimization:
+            if now.status not in GOES_ON or now.job != found.job:
+                raise ConflictError(
+                    f"wanted: an optimization that is paused or failed; found: {optimization_id} was resumed by "
+                    f"somebody else at this moment; possible: {_possible(now.status)}"
+                )
+            return replace(
+                now, status=OptimizationStatus.QUEUED, error=None, wish=None, job=submission.job, updated_at=self.now()
+            )
+
         resumed = self.optimizations.update(
             optimization_id,
-            lambda now: replace(
-                now, status=OptimizationStatus.QUEUED, error=None, wish=None, job=submission.job, updated_at=self.now()
-            ),
+            queued,
             [Event(type=EventType.OPTIMIZATION_QUEUED, optimization_id=optimization_id, at=self.now(), data={})],
             also=submission.also,
         )
@@ -135,9 +146,12 @@ class Steering:
                 )
                 return Asked(optimization=ended, is_done=True)
         except ConflictError:
-            if self.optimizations.get(optimization_id).status is not OptimizationStatus.RUNNING:
+            if self.optimizations.get(optimization_id).status not in _WORKED_ON:
                 raise
-        wished = self.optimizations.update(optimization_id, lambda now: replace(now, wish=wish, updated_at=self.now()))
+        wished = self.optimizations.update(
+            optimization_id,
+            lambda now: replace(now, wish=wish if now.status in _WORKED_ON else now.wish, updated_at=self.now()),
+        )
         return Asked(optimization=wished, is_done=False)
 
 

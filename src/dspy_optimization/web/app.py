@@ -1,14 +1,19 @@
 """The web application: what it opens, what it refuses before any route, which routes there are."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
+from threading import BoundedSemaphore
+from types import FrameType
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from dspy_optimization.serving import ServiceRole, open_serving
+from dspy_optimization.serving import ServiceRole, Serving, open_serving
 from dspy_optimization.settings import Settings
 from dspy_optimization.web import problems, streams
 from dspy_optimization.web.dashboard import pages
@@ -20,6 +25,8 @@ DESCRIPTION = """Makes LLM agents measurably better, and proves it on data nobod
 
 Errors are `application/problem+json`. Where keys are required, send `Authorization: Bearer <key>`.
 """
+_MODEL_TESTS = 4
+"""Models asked on request at once: such a call may take minutes, and other requests need the threads."""
 ROUTERS = (
     optimizations.router,
     evidence.router,
@@ -30,6 +37,34 @@ ROUTERS = (
     streams.router,
     pages.router,
 )
+
+
+@contextmanager
+def _heeding_signals(serving: Serving, hub: EventHub) -> Iterator[None]:
+    """End streams and interrupt jobs as soon as the process is told to go: servers wait for both before they end.
+
+    The server's own handler is called too. Outside the main thread, where no signal can be heard, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def go(number: int, frame: FrameType | None) -> None:
+        serving.jobs.interrupt()
+        loop.call_soon_threadsafe(hub.close_streams)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, go)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _operation(route: APIRoute) -> str:
@@ -52,7 +87,8 @@ def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastA
             app.state.hub = EventHub(serving.foundation.url)
             await app.state.hub.start()
             try:
-                yield
+                with _heeding_signals(serving, app.state.hub):
+                    yield
             finally:
                 await app.state.hub.stop()
         finally:
@@ -67,7 +103,12 @@ def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastA
         redoc_url=None,
         generate_unique_id_function=_operation,
     )
-    app.add_middleware(Doors, allowed_hosts=settings.service.allowed_hosts)
+    app.state.model_tests = BoundedSemaphore(_MODEL_TESTS)
+    app.add_middleware(
+        Doors,
+        allowed_hosts=settings.service.allowed_hosts,
+        this_machine_only=not settings.service.require_keys,
+    )
     problems.install(app)
     app.include_router(system.router)
     if role is not ServiceRole.WORKER:

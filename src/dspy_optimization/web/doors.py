@@ -1,7 +1,9 @@
 """What is refused before any route: names the service does not answer to, bodies that are too large."""
 
+import ipaddress
 from collections.abc import Sequence
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,22 +17,41 @@ _SECURE = (
 )
 
 
-class BodyTooLargeError(Exception):
-    """A body turned out to be larger than bodies may be."""
+class BodyTooLargeError(HTTPException):
+    """A body turned out to be larger than bodies may be. An `HTTPException`, for FastAPI takes others for bad JSON."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(413, detail)
 
 
 class Doors:
     """Pure ASGI middleware: what wraps every request must not slow streams down."""
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: Sequence[str], most_body_bytes: int = MOST_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: Sequence[str],
+        this_machine_only: bool = False,
+        most_body_bytes: int = MOST_BODY_BYTES,
+    ) -> None:
+        """Guard an application.
+
+        Args:
+            app: what is guarded.
+            allowed_hosts: names in the Host header that are answered; `*` is any.
+            this_machine_only: refuse callers from elsewhere, wherever the server listens.
+            most_body_bytes: how large a body may be.
+        """
         self._app = app
         self._allowed = frozenset(name.lower() for name in allowed_hosts)
+        self._this_machine_only = this_machine_only
         self._most = most_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or answer it here."""
         if scope["type"] == "websocket":
-            if self._wrong_host(scope) is None:
+            if (self._stranger(scope) or self._wrong_host(scope)) is None:
                 await self._app(scope, receive, send)
             else:
                 await send({"type": "websocket.close", "code": 4403})
@@ -40,11 +61,10 @@ class Doors:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._wrong_host(scope) or self._too_large(scope)
+        refused = self._stranger(scope) or self._wrong_host(scope) or self._too_large(scope)
         if refused is not None:
             await refused(scope, receive, send)
             return
-        begun = False
         taken = 0
 
         async def counted() -> Message:
@@ -52,21 +72,25 @@ class Doors:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._most:
-                raise BodyTooLargeError
+                raise BodyTooLargeError(self._too_large_detail)
             return message
 
         async def secured(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 message = {**message, "headers": [*message.get("headers", ()), *_SECURE]}
             await send(message)
 
-        try:
-            await self._app(scope, counted, secured)
-        except BodyTooLargeError:
-            if not begun:
-                await self._large()(scope, receive, send)
+        await self._app(scope, counted, secured)
+
+    def _stranger(self, scope: Scope) -> Response | None:
+        client = scope.get("client")
+        if not self._this_machine_only or client is None or _is_loopback(str(client[0])):
+            return None
+        return problem(
+            403,
+            f"wanted: a caller of this machine, for no keys are required; found: one at {client[0]}; possible: "
+            "DSPY_OPT_REQUIRE_KEYS=yes and a key from dspy-opt keys create",
+        )
 
     def _wrong_host(self, scope: Scope) -> Response | None:
         name = _host(scope)
@@ -80,14 +104,23 @@ class Doors:
 
     def _too_large(self, scope: Scope) -> Response | None:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        return self._large() if length.isdigit() and int(length) > self._most else None
+        return problem(413, self._too_large_detail) if length.isdigit() and int(length) > self._most else None
 
-    def _large(self) -> Response:
-        return problem(
-            413,
+    @property
+    def _too_large_detail(self) -> str:
+        return (
             f"wanted: a body of at most {self._most} bytes; found: a larger one; possible: keep the dataset first and "
-            "name its id, or fewer examples",
+            "name its id, or fewer examples"
         )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _host(scope: Scope) -> str:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import cast
 
-from dspy_optimization.adapters.gpu import gpus
 from dspy_optimization.adapters.models.factory import DEFAULT_CONCURRENCY
 from dspy_optimization.adapters.postgres.event_store import telling
 from dspy_optimization.adapters.postgres.idempotency_store import PostgresIdempotency
@@ -88,7 +87,7 @@ def hand_in(serving: Serving, engine: Engine, body: OptimizeIn, key: str | None)
         InvalidRequestError: the request cannot be carried out.
     """
     requests = PostgresIdempotency(serving.foundation.database, engine.steering.tenant)
-    digest = digest_of(body)
+    digest = "" if key is None else digest_of(body)
     known = None if key is None else requests.known(key, digest)
     if known is not None:
         return engine.stores.optimizations.get(known)
@@ -184,7 +183,12 @@ def dataset_of(engine: Engine, given: DatasetIn, agent: AgentConfig | None) -> D
 
 def digest_of(body: OptimizeIn) -> str:
     """Return what tells one request from another; the order of keys does not count."""
-    plain = json.dumps(body.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    try:
+        plain = json.dumps(body.model_dump(), sort_keys=True, default=str)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(
+            "body: wanted: values nested a few levels deep; found: more than can be read; possible: flatter examples"
+        ) from error
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
@@ -224,7 +228,7 @@ def _check_lane(serving: Serving, constraints: ConstraintsIn) -> None:
     if not constraints.requires_gpu:
         return
     workers = [lease.worker for lease in serving.leases.leases() if lease.is_alive]
-    if any(Lane.GPU in worker.lanes for worker in workers) or gpus().available:
+    if any(Lane.GPU in worker.lanes for worker in workers):
         return
     raise NoGpuError(
         "wanted: a worker with a GPU; found: none is alive; possible: requires_gpu: false, or start a worker on a "
@@ -240,7 +244,13 @@ def _constraints(serving: Serving, given: ConstraintsIn) -> Constraints:
                 f"constraints.deadline: wanted: a time with its zone; found: {deadline.isoformat()}; possible: "
                 f"{deadline.isoformat()}Z"
             )
-        deadline = deadline.astimezone(UTC)
+        try:
+            deadline = deadline.astimezone(UTC)
+        except OverflowError as error:
+            raise InvalidRequestError(
+                f"constraints.deadline: wanted: a time that exists in UTC; found: {deadline.isoformat()}; possible: "
+                "2030-01-01T00:00:00Z"
+            ) from error
         if deadline <= datetime.now(UTC):
             raise InvalidRequestError(
                 f"constraints.deadline: wanted: a time to come; found: {deadline.isoformat()}; possible: a later one"

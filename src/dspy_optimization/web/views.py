@@ -1,7 +1,7 @@
 """From nouns to answers."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from dspy_optimization.adapters.postgres.documents import write
 from dspy_optimization.adapters.postgres.overview_store import Moment, Overview
@@ -18,6 +18,7 @@ from dspy_optimization.events import Json
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.web import answers
+from dspy_optimization.web.handing_in import completion
 
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})
 
@@ -81,7 +82,7 @@ def status(moment: Moment, result: OptimizationResult | None, now: datetime) -> 
         optimization_id=optimization.request.id,
         status=optimization.status.value,
         progress=optimization.progress,
-        estimated_completion=None if eta is None else now + timedelta(seconds=eta),
+        estimated_completion=None if eta is None else completion(now, eta),
         metrics=answers.Metrics(
             current_iteration=_whole(latest.get("iteration")),
             best_score=moment.overview.best_score,

@@ -189,9 +189,8 @@ def _data(document: Mapping[str, Json] | None) -> dict[str, Json]:
 def _overview() -> "sa.Select[tuple[object, ...]]":
     table, result = optimization_request, optimization_result
     same = (table.c.tenant_id, table.c.optimization_id)
-    measured = sa.func.json_array_length(trial.c.document["noun"]["results"])
     of_val = (
-        sa.select(trial.c.score, trial.c.algorithm, measured.label("n"))
+        sa.select(trial.c.score, trial.c.algorithm, trial.c.n_results.label("n"))
         .where(trial.c.tenant_id == same[0], trial.c.optimization_id == same[1], trial.c.split == Split.VAL.value)
         .correlate(table)
         .subquery("of_val")

@@ -19,6 +19,7 @@ _workflow = sa.table(
     sa.column("queue_name"),
     sa.column("priority"),
     sa.column("authenticated_user"),
+    sa.column("authenticated_roles", sa.Text()),
     sa.column("executor_id"),
     schema=SCHEMA,
 )
@@ -38,7 +39,8 @@ def admitted(connection: sa.Connection, queues: Sequence[str], bound: int) -> bo
 def turn(connection: sa.Connection, queue: str, job: Job) -> int:
     """Return the place of a job: the queue serves lower ones first.
 
-    Tenants take turns by weight, however many jobs one of them hands in, and nobody waits for ever: the virtual time
+    Tenants take turns by weight, however many jobs one of them hands in, and nobody waits for ever; each priority of a
+    tenant is a line of its own: the virtual time
     is the place of the job claimed last, never before that of the next one to be claimed, so no new job passes it. A
     job that had its turn before takes no new one; it goes on before those that never ran.
     Source: self-clocked fair queueing, Golestani 1994.
@@ -50,7 +52,11 @@ def turn(connection: sa.Connection, queue: str, job: Job) -> int:
         return max(begun, _FIRST_TURN)
     head = sa.select(sa.func.min(_workflow.c.priority)).where(here, _workflow.c.status == WAITING)
     last = sa.select(sa.func.max(_workflow.c.priority)).where(
-        here, _workflow.c.status.in_((WAITING, DELAYED)), _workflow.c.authenticated_user == str(job.tenant)
+        here,
+        _workflow.c.status.in_((WAITING, DELAYED)),
+        _workflow.c.authenticated_user == str(job.tenant),
+        # Jobs of one priority stand in line; those of a higher one do not stand behind them.
+        _workflow.c.authenticated_roles.contains(f'"{job.priority.value}"'),
     )
     begun = max(begun, connection.execute(head).scalar_one() or 0, connection.execute(last).scalar_one() or 0)
     return min(begun + WEIGHT_COST[job.priority], _LATEST_TURN)

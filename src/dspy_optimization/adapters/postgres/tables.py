@@ -171,10 +171,17 @@ trial = sa.Table(
     sa.Column("score", sa.Double(), nullable=False),
     sa.Column("document", JSON(), nullable=False),
     _moment("recorded_at"),
+    sa.Column(
+        "n_results",
+        sa.Integer(),
+        sa.Computed("json_array_length(((document -> 'noun'::text) -> 'results'::text))", persisted=True),
+        nullable=False,
+    ),
     _to("optimization_request", "optimization_id"),
     sa.UniqueConstraint(
         "tenant_id", "optimization_id", "algorithm", "candidate", "split", "examples", name="trial_content_key"
     ),
+    sa.Index(None, "tenant_id", "optimization_id", "split"),
 )
 
 event = sa.Table(

@@ -1,5 +1,6 @@
 """What there is to choose from: algorithms, metrics, models."""
 
+from threading import BoundedSemaphore
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Request
 from dspy_optimization.adapters.models import EMBEDDED, price_of
 from dspy_optimization.agents.metrics import METRIC_TYPES
 from dspy_optimization.algorithms.option_fields import option_fields
-from dspy_optimization.errors import InfrastructureError, StopSearch
+from dspy_optimization.errors import CapacityError, InfrastructureError, StopSearch
 from dspy_optimization.evaluation.model import ModelRequest, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
@@ -78,6 +79,18 @@ def models(request: Request, _engine: Reading) -> answers.Page[answers.ModelOut]
 @router.post("/models/{role}/test", response_model=answers.ModelTest, responses=refusals())
 def ask_model(request: Request, _engine: Running, role: Literal["task", "reflection", "judge"]) -> answers.ModelTest:
     """Ask the model of a role one short question. It costs one call."""
+    turns: BoundedSemaphore = request.app.state.model_tests
+    if not turns.acquire(blocking=False):
+        raise CapacityError(
+            "wanted: to ask a model; found: as many are being asked as may be at once; possible: ask again in a moment"
+        )
+    try:
+        return _asked(request, role)
+    finally:
+        turns.release()
+
+
+def _asked(request: Request, role: str) -> answers.ModelTest:
     stop = StopSignal()
     lent = serving_of(request).foundation.models.for_work(stop.wait)
     model = lent[Role(role)]

@@ -65,7 +65,7 @@ def optimize(
     response.headers["Location"] = links["self"]
     return answers.Accepted(
         optimization_id=accepted.request.id,
-        status=OptimizationStatus.QUEUED.value,
+        status=accepted.status.value,
         estimated_completion=completion(accepted.request.created_at, float(seconds))
         if isinstance(seconds, int | float)
         else None,

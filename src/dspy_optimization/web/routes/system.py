@@ -1,15 +1,18 @@
 """For operators: queue, workers, who asks, health, GPUs, metrics."""
 
+import socket
 from collections.abc import Sequence
 from importlib.metadata import version
 from statistics import median
 from typing import Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dspy_optimization.adapters.gpu import gpus
+from dspy_optimization.adapters.models import EMBEDDED
 from dspy_optimization.adapters.postgres.overview_store import Past, PostgresOverview
 from dspy_optimization.errors import InfrastructureError
 from dspy_optimization.jobs.job import Lane
@@ -31,10 +34,11 @@ from dspy_optimization.web.schemas import LaneIn, LoginIn
 
 router = APIRouter(tags=["system"])
 _COOKIE_SECONDS = 30 * 86400
+_CONNECT_SECONDS = 1.0
 
 
 @router.get("/health", response_model=answers.Health, dependencies=[Anybody])
-def health(request: Request) -> answers.Health:
+async def health(request: Request) -> answers.Health:
     """Say that the process lives; asks nobody else."""
     return answers.Health(status="ok", role=serving_of(request).role.value, version=version("dspy-optimization"))
 
@@ -43,7 +47,12 @@ def health(request: Request) -> answers.Health:
 def ready(request: Request) -> Response:
     """Say whether the process can do its work: database, lease, queue, models."""
     serving = serving_of(request)
-    checks = {"database": _database(serving), "lease": _lease(serving), "queue": _queue(serving)}
+    checks = {
+        "database": _database(serving),
+        "lease": _lease(serving),
+        "queue": _queue(serving),
+        "models": _models(serving),
+    }
     good = all(one == "ok" for one in checks.values())
     answer = answers.Ready(ready=good, checks=checks)
     return JSONResponse(answer.model_dump(), status_code=200 if good else 503)
@@ -182,6 +191,20 @@ def _queue(serving: Serving) -> str:
         serving.queue.claimed_by()
     except InfrastructureError as error:
         return str(error)
+    return "ok"
+
+
+def _models(serving: Serving) -> str:
+    """Say whether the servers of the models take connections; those of providers are not asked."""
+    for role, spec in serving.settings.models.items():
+        parts = urlsplit(spec.base_url or "")
+        if spec.model == EMBEDDED or parts.hostname is None:
+            continue
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
+        except OSError as error:
+            return f"the server of the {role.value} model takes no connection: {error.strerror or error}"
     return "ok"
 
 

@@ -34,10 +34,17 @@ class Waiting:
         self.connection.execute(
             sa.text(
                 "INSERT INTO dbos.workflow_status (workflow_uuid, status, queue_name, priority, authenticated_user,"
-                " created_at, updated_at) SELECT :id, :status, :queue, :place, :tenant, count(*), 0"
-                " FROM dbos.workflow_status"
+                " authenticated_roles, created_at, updated_at) SELECT :id, :status, :queue, :place, :tenant, :line,"
+                " count(*), 0 FROM dbos.workflow_status"
             ),
-            {"id": job.id, "status": status, "queue": QUEUE, "place": place, "tenant": str(tenant)},
+            {
+                "id": job.id,
+                "status": status,
+                "queue": QUEUE,
+                "place": place,
+                "tenant": str(tenant),
+                "line": f'["{priority.value}"]',
+            },
         )
         return place
 
@@ -164,6 +171,16 @@ def test_queues_and_ended_jobs_do_not_count(waiting: Waiting) -> None:
     assert ([4, 8, 12], 4, 4) == (first, elsewhere, waiting.submit(tenant))
 
 
+def test_an_urgent_job_does_not_stand_behind_the_others_of_its_tenant(waiting: Waiting) -> None:
+    """With one tenant alone priorities are worth something too."""
+    tenant = TENANTS[0]
+    low = [waiting.submit(tenant, Priority.LOW) for _ in range(3)]
+    waiting.claim()
+    high = waiting.submit(tenant, Priority.HIGH)
+
+    assert low[1] < high < low[2], "behind the one whose turn is next, before the others"
+
+
 Step = Callable[[Waiting], object]
 STEPS = st.lists(
     st.one_of(
@@ -178,7 +195,8 @@ STEPS = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_no_new_job_passes_the_one_whose_turn_is_next(queued: Database, steps: list[tuple[str, ...]]) -> None:
-    """Law: whatever comes, runs and ends, a new job stands behind the head and behind its own tenant's jobs.
+    """Law: whatever comes, runs and ends, a new job stands behind the head and behind its own line, its
+    tenant's jobs of its priority.
 
     So the head is always served next, the place of the head never falls while anything waits, and a job at place p is
     reached after finitely many others.
@@ -192,8 +210,8 @@ def test_no_new_job_passes_the_one_whose_turn_is_next(queued: Database, steps: l
                 place = waiting.submit(tenant, priority)  # type: ignore[arg-type]
 
                 assert place > (head or 0)
-                assert place > last.get(tenant, 0)
-                last[tenant] = place
+                assert place > last.get((tenant, priority), 0)
+                last[tenant, priority] = place
             elif kind == "claim":
                 claimed = waiting.claim()
 

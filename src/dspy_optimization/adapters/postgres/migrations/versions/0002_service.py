@@ -99,5 +99,11 @@ def upgrade() -> None:
     op.execute("GRANT INSERT ON tenant TO dspy_opt_app")
     op.execute("ALTER TABLE optimization_request ADD COLUMN job text")
     op.execute("GRANT UPDATE (job) ON optimization_request TO dspy_opt_app")
+    # So that lists and status pages need not read whole trials to know which were measured on all of val.
+    op.execute(
+        "ALTER TABLE trial ADD COLUMN n_results integer NOT NULL"
+        " GENERATED ALWAYS AS (json_array_length(document -> 'noun' -> 'results')) STORED"
+    )
+    op.execute("CREATE INDEX ON trial (tenant_id, optimization_id, split)")
     for statement in (*ANNOUNCE, *CUT_OFF):
         op.execute(statement)

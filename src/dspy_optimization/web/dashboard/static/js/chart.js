@@ -47,7 +47,7 @@ export function tooltip(colours) {
 export function axis(colours, name, more = {}) {
   return {
     type: "value", name, nameLocation: "middle", nameTextStyle: { color: colours.quiet, fontSize: 12.5, fontFamily: colours.font },
-    axisLabel: { color: colours.quiet, fontFamily: colours.font, fontSize: 12 }, axisLine: { show: true, lineStyle: { color: colours.line } },
+    axisLabel: { color: colours.quiet, fontFamily: colours.font, fontSize: 12, hideOverlap: true }, axisLine: { show: true, lineStyle: { color: colours.line } },
     splitLine: { lineStyle: { color: colours.line, type: "dashed" } }, axisTick: { show: false }, ...more,
   };
 }

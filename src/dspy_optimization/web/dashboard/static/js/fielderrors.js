@@ -4,7 +4,7 @@ import { byId, el } from "./dom.js";
 import { notice } from "./parts.js";
 
 export function clearErrors(form) {
-  for (const node of form.querySelectorAll(".field-error, [data-problem]")) node.remove();
+  for (const node of form.querySelectorAll("p.field-error, [data-problem]")) node.remove();
   for (const node of form.querySelectorAll("[aria-invalid]")) {
     node.removeAttribute("aria-invalid");
     node.removeAttribute("aria-describedby");

@@ -46,13 +46,13 @@ export function gainText(value, interval) {
 export function intervalBar({ value, interval, verdict, mde = null, large = false }) {
   if (!interval) return el("span", { class: "muted" }, "–");
   const [low, high] = interval;
-  const reach = Math.max(Math.abs(low), Math.abs(high), large && mde ? mde : 0, 1e-6) * 1.12;
+  const reach = Math.max(Math.abs(low), Math.abs(high), large && mde ? mde : 0, 1e-6) * (large ? 1.42 : 1.12);
   const least = large || low < 0 ? -reach : -0.18 * reach;
   const most = high > 0 || large ? reach : 0.18 * reach;
   const left = (x) => `${(100 * (x - least)) / (most - least)}%`;
   const width = (from, to) => `${(100 * (to - from)) / (most - least)}%`;
-  const mark = (x, text, top = false) => el("span", { class: `mark${top ? " top" : ""}`, style: { left: left(x) } }, text);
-  const near = (one, other) => Math.abs(one - other) / (most - least) < 0.13;
+  const mark = (x, text, place) => el("span", { class: `mark ${place}`, style: { left: left(x) } }, text);
+  const near = (one, other) => Math.abs(one - other) / (most - least) < 0.26; // on a phone, words would overlap
   return el(
     "div",
     { class: `interval ${verdictKind(verdict)}${large ? " large" : ""}`, role: "img", "aria-label": `Gain ${gainText(value, interval)}; the dashed line is no change` },
@@ -61,7 +61,7 @@ export function intervalBar({ value, interval, verdict, mde = null, large = fals
     el("span", { class: "zero", style: { left: left(0) } }),
     el("span", { class: "span", style: { left: left(low), width: width(low, high) } }),
     el("span", { class: "dot", style: { left: left(value) } }),
-    large ? [near(0, low) || near(0, high) ? null : mark(0, "no change"), mark(low, signed(low)), near(low, high) ? null : mark(high, signed(high)), mark(value, signed(value), true)] : null,
+    large ? [near(0, low) || near(0, high) ? null : mark(0, "no change", "middle"), mark(low, signed(low), "low"), mark(high, signed(high), "high"), mark(value, signed(value), "top")] : null,
   );
 }
 
@@ -96,6 +96,7 @@ export function failure(problem, again) {
     { class: "empty", role: "alert", "data-state": gone ? "missing" : "error" },
     el("h3", {}, problem.title ?? "It did not work"),
     el("p", { class: "break" }, problem.detail || problem.message),
+    gone ? el("a", { class: "button", href: `/${location.pathname.split("/")[1]}` }, "See what there is") : null,
     again && !gone ? el("button", { type: "button", onclick: again }, "Try again") : null,
   );
 }

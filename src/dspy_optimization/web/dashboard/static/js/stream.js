@@ -19,14 +19,14 @@ const STATES = {
 function show(state) {
   const place = byId("live");
   const [kind, text] = STATES[state];
-  if (place && place.dataset.state !== state) {
-    place.dataset.state = state;
+  if (place && place.dataset.stream !== state) {
+    place.dataset.stream = state;
     place.replaceChildren(el("i", { class: `dot-live ${kind}`, "aria-hidden": "true" }), text);
   }
 }
 
-// `refresh` is called while polling and after every gap; `onMessage` returns true when nothing follows.
-export function follow(path, { onMessage, refresh }) {
+// `refresh` is called while polling, until `isDone`, and after every gap; `onMessage` returns true when nothing follows.
+export function follow(path, { onMessage, refresh, isDone = () => false }) {
   let source = null;
   let polling = 0;
   let opening = 0;
@@ -38,7 +38,7 @@ export function follow(path, { onMessage, refresh }) {
   const poll = () => {
     if (!polling && !isOver) {
       show("polling");
-      polling = setInterval(refresh, POLL_MILLISECONDS);
+      polling = setInterval(() => (isDone() ? end() : refresh()), POLL_MILLISECONDS);
     }
   };
   const release = () => {

@@ -19,7 +19,7 @@ async function load() {
     render(place,
       table({
         caption: "Agents",
-        columns: [{ label: "Agent" }, { label: "Newest version" }, { label: "" }],
+        columns: [{ label: "Agent" }, { label: "Newest version" }, { label: "Go on" }],
         rows: page.items.map((one) => ({
           key: one.name,
           cells: [

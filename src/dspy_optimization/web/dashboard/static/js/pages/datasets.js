@@ -28,7 +28,7 @@ function draw(page, details) {
   render(place,
     table({
       caption: "Datasets",
-      columns: [{ label: "Dataset" }, { label: "Version" }, { label: "Train", number: true }, { label: "Val", number: true }, { label: "Test, sealed", number: true }, { label: "" }],
+      columns: [{ label: "Dataset" }, { label: "Version" }, { label: "Train", number: true }, { label: "Val", number: true }, { label: "Test, sealed", number: true }, { label: "Go on" }],
       rows: page.items.map((one, index) => ({
         key: one.id,
         cells: [

@@ -32,7 +32,7 @@ function draw() {
     groups.set(name, [...(groups.get(name) ?? []), one]);
   }
   render(place, found.length
-    ? [...[...groups].map(([name, list]) => el("section", { class: "card flush", "data-key": name, "aria-label": name }, el("header", {}, el("h2", {}, name), el("p", {}, `${list.length} operations`)), list.map(operation))),
+    ? [...[...groups].map(([name, list]) => el("section", { class: "card flush", "data-key": name, "aria-label": name }, el("header", {}, el("h2", {}, name), el("p", {}, list.length === 1 ? "1 operation" : `${list.length} operations`)), list.map(operation))),
       el("section", { class: "card", "data-key": "socket", "aria-label": "WebSocket" }, el("h2", {}, "WebSocket"),
         el("p", {}, el("code", {}, "/ws/optimizations/{optimization_id}?after="), " sends the same messages as the event stream: first where the optimization stands, then every event with a greater id. It closes with 1000 after the end, 4401 or 4403 without a key that may, 4404 for an unknown id.")),
     ]

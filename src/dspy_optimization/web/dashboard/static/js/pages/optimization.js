@@ -26,6 +26,7 @@ class Run {
   examples = new Examples(this, byId("panel-examples"));
   events = new Events(this, byId("panel-events"));
   tab = "progress";
+  isStale = true; // whether there is more to draw than numbers
 
   async load() {
     try {
@@ -36,7 +37,10 @@ class Run {
     }
     this.drawHead();
     render(byId("result"), resultView(this.detail, this.status));
-    await Promise.all([this.progress.load(), this.loadTab()]);
+    if (this.isStale || !this.progress.curve) {
+      this.isStale = false;
+      await Promise.all([this.progress.load(), this.loadTab()]);
+    } else this.progress.draw();
   }
 
   fail(problem) {
@@ -99,18 +103,17 @@ if (run.detail) {
   const news = calmly(() => run.events.fresh(), 1000);
   const state = run.detail.status;
   follow(`/api/v1/optimizations/${id}/events`, {
+    isDone: () => ["completed", "failed", "cancelled"].includes(run.detail.status),
     refresh: () => {
+      run.isStale = true;
       run.refresh();
       news();
     },
     onMessage: (message) => {
       if (message.data.event === "state") run.events.begin(message.id).catch((problem) => toast(problem.message));
       else news();
-      if (TELLING.has(message.data.event) || message.data.status !== run.detail.status) run.refresh();
-      else if (run.status) {
-        run.status.progress = Math.max(run.status.progress, message.data.progress ?? 0);
-        run.refresh();
-      }
+      if (TELLING.has(message.data.event) || message.data.status !== run.detail.status) run.isStale = true;
+      if (message.data.event !== "state") run.refresh();
       const ends = message.type !== "progress";
       if (ends && state !== message.data.status) run.refresh();
       return ends;

@@ -8,7 +8,7 @@ import { calmly, follow } from "../stream.js";
 
 const form = byId("filters");
 const place = byId("list");
-const COLUMNS = ["Target", "Status", "val: baseline → best", "Verdict", "Gain on test", "Spent", "Age"];
+const COLUMNS = ["Target", "Status", "On val", "Verdict", "Gain on test", "Spent", "Age"];
 const heard = new Map();
 
 const wanted = () => new URLSearchParams(location.search);
@@ -76,14 +76,14 @@ function row(one) {
     el("div", {}, el("a", { class: "subject", href: `/optimizations/${one.optimization_id}` }, one.target.id), el("br"), el("small", { class: "muted" }, one.algorithms.join(", "))),
     el("div", { class: "row" }, statusTag(one.status), isOpen ? progressBar(progress, "Progress") : null, isOpen ? el("small", {}, `${Math.round(100 * progress)} %`) : null),
     `${score(one.baseline_score)} → ${score(live.best_score ?? one.best_score)}`,
-    one.verdict ? verdictTag(one.verdict) : el("span", { class: "muted break" }, one.error ? one.error.slice(0, 90) : "–"),
+    one.verdict ? verdictTag(one.verdict) : one.error ? el("span", { class: "muted break" }, one.error.slice(0, 90)) : "–",
     one.confidence_interval
       ? el("div", {}, intervalBar({ value: one.absolute_improvement, interval: one.confidence_interval, verdict: one.verdict }), el("small", { class: "nowrap" }, gainText(one.absolute_improvement, one.confidence_interval)))
       : gainText(one.absolute_improvement, null),
     el("span", {}, `${count(one.lm_calls)} calls`, el("br"), el("small", { class: "muted" }, money(one.cost_usd))),
     age(one.created_at),
   ];
-  return el("tr", { "data-key": one.optimization_id }, cells.map((cell, index) => el("td", { "data-label": COLUMNS[index] }, cell)));
+  return el("tr", { "data-key": one.optimization_id }, cells.map((cell, index) => el("td", { "data-label": COLUMNS[index], class: cell === "–" ? "none" : null }, cell)));
 }
 
 form.addEventListener("change", () => go(fromForm()));

@@ -84,10 +84,10 @@ function card(one) {
 
 function result(one) {
   return el("a", { class: "result-row", "data-key": one.optimization_id, href: `/optimizations/${one.optimization_id}` },
-    el("div", { class: "stack" }, el("b", {}, one.target.id), el("div", { class: "row" }, verdictTag(one.verdict), el("span", { class: "muted" }, age(one.updated_at)))),
+    el("div", { class: "stack" }, el("b", {}, one.target.id), verdictTag(one.verdict)),
     el("div", {}, intervalBar({ value: one.absolute_improvement, interval: one.confidence_interval, verdict: one.verdict }),
       el("small", {}, gainText(one.absolute_improvement, one.confidence_interval))),
-    el("small", { class: "muted" }, `${count(one.lm_calls)} calls · ${money(one.cost_usd)}`, el("br"), duration(one.elapsed_seconds)));
+    el("small", { class: "muted" }, `${count(one.lm_calls)} calls · ${money(one.cost_usd)}`, el("br"), `${duration(one.elapsed_seconds)}, `, age(one.updated_at)));
 }
 
 function queue(system) {

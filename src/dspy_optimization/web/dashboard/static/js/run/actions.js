@@ -27,5 +27,6 @@ export async function act(run, name) {
   } catch (problem) {
     toast(problem.message);
   }
+  run.isStale = true;
   run.refresh();
 }

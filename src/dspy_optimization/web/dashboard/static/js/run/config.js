@@ -49,7 +49,8 @@ export function bodyOf(detail) {
   return {
     target: request.target,
     dataset: { id: request.dataset },
-    objectives: request.objectives.map((one) => Object.fromEntries(Object.entries(one).filter(([, value]) => value !== null))),
+    // A margin is kept for every objective, and taken only with a guardrail.
+    objectives: request.objectives.map((one) => Object.fromEntries(Object.entries(one).filter(([name, value]) => value !== null && value !== false && (name !== "margin" || one.guardrail)))),
     ...(request.metrics?.some((one) => Object.keys(one).length > 1) ? { metrics: request.metrics } : {}),
     algorithms: request.algorithms.map(({ name, options }) => (Object.keys(options ?? {}).length ? { [name]: options } : name)),
     constraints: Object.fromEntries(given),

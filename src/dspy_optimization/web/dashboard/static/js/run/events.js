@@ -36,9 +36,14 @@ export class Events {
 
   async fresh() {
     const after = this.items.at(-1)?.id ?? Math.max(0, (this.oldest ?? 1) - 1);
-    const page = await get(`${this.run.path}/log?after=${after}&limit=${MOST}`);
-    const known = this.items.at(-1)?.id ?? 0;
-    this.items.push(...page.items.filter((one) => one.id > known));
+    let known = this.items.at(-1)?.id ?? 0;
+    let page = null;
+    for (let place = after; page === null || page.items.length === MOST; place = known) {
+      page = await get(`${this.run.path}/log?after=${place}&limit=${MOST}`);
+      this.items.push(...page.items.filter((one) => one.id > known));
+      known = this.items.at(-1)?.id ?? place;
+    }
+    if (this.oldest === null) this.isComplete = true; // it was read from the beginning
     this.oldest ??= this.items[0]?.id ?? 1;
     this.draw();
   }
@@ -101,6 +106,10 @@ function sentence({ type, data }) {
       return `Candidate ${short(data.candidate)} by ${data.algorithm}: ${score(data.score)} on ${data.n_examples} ${data.split} examples.`;
     case "progress":
       return `${data.phase ?? data.algorithm}${data.iterations ? `, ${data.iteration} of ${data.iterations}` : ""}; best ${score(data.best_score)}, ${count(data.lm_calls)} calls.`;
+    case "tracking.failed":
+      return `Not recorded in MLflow (the optimization itself is not touched by it): ${data.error}`;
+    case "tracking.recorded":
+      return `Recorded in MLflow as ${data.run_id}.`;
     case "budget.warning":
       return `Budget: ${Math.round(100 * data.share)} % of ${data.cap} is used.`;
     case "model.fallback":

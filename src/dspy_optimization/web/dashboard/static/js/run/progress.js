@@ -118,7 +118,7 @@ function option(colours, curve) {
   return {
     textStyle: { fontFamily: colours.font },
     grid: { left: 58, right: 18, top: 44, bottom: curve.points.length > 150 ? 92 : 52 },
-    legend: { top: 4, left: 50, type: "plain", textStyle: { color: colours.quiet, fontFamily: colours.font, fontSize: 12.5 }, itemWidth: 18, itemHeight: 10, inactiveColor: colours.faint },
+    legend: { top: 4, left: 46, right: 10, type: "scroll", pageIconColor: colours.quiet, pageTextStyle: { color: colours.quiet }, textStyle: { color: colours.quiet, fontFamily: colours.font, fontSize: 12.5 }, itemWidth: 18, itemHeight: 10, inactiveColor: colours.faint },
     tooltip: { trigger: "item", formatter: text, ...tooltip(colours) },
     xAxis: axis(colours, "paid calls", { nameGap: 30, min: 0 }),
     yAxis: axis(colours, "score on val", { nameGap: 42, scale: true }),

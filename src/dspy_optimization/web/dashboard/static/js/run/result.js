@@ -20,12 +20,12 @@ export function resultView(detail, status) {
     results.confidence_interval
       ? intervalBar({ value: results.absolute_improvement, interval: results.confidence_interval, verdict: results.verdict, mde: results.mde, large: true })
       : null,
-    results.confidence_interval && results.mde
-      ? el("p", { class: "hint" }, `Hatched: gains below ${score(results.mde)}, the smallest this test split can usually show (MDE).`)
+    results.confidence_interval
+      ? el("p", { class: "hint" }, "Dashed: no change.", results.mde ? ` Hatched: gains below ${score(results.mde)}, the smallest this test split can usually show (MDE).` : "")
       : null,
     el("dl", { class: "numbers" },
       fact("Gain on test", gainText(results.absolute_improvement, results.confidence_interval)),
-      results.improvement_percentage === null ? null : fact("Relative to the baseline", relative(results)),
+      results.improvement_percentage === null ? null : fact("Relative to the baseline", relative(detail, results)),
       fact("p-value", pValue(results.statistical_significance)),
       fact("Smallest gain it can show", results.mde === null ? "–" : score(results.mde)),
       fact("Test examples", details.n_examples === null ? "not opened" : `${count(details.n_examples)}${details.test_split_use > 1 ? `, use ${details.test_split_use}` : ""}`),
@@ -40,14 +40,15 @@ export function resultView(detail, status) {
       results.artifact.mlflow_run_id ? `, MLflow run ${results.artifact.mlflow_run_id}` : "", "."));
 }
 
-const fact = (name, value) => el("div", {}, el("span", {}, name), el("strong", {}, value));
+const fact = (name, value) => el("div", {}, el("dt", {}, name), el("dd", {}, value));
 
 // A share of the baseline says little without the range it may lie in; the baseline itself is taken as it was measured.
-function relative(results) {
-  const baseline = Object.values(results.baseline_performance)[0]?.value;
+function relative(detail, results) {
+  const primary = detail.request.objectives.find((one) => !one.guardrail)?.metric;
+  const baseline = results.baseline_performance[primary]?.value;
   const interval = results.confidence_interval;
   const percent = (value) => `${signed(Math.round(value)).replace(/[.]0+$/, "")}\u00a0%`;
-  if (!interval || !baseline) return percent(results.improvement_percentage);
+  if (!interval || !baseline) return "–";
   return `${percent(results.improvement_percentage)} (${percent((100 * interval[0]) / Math.abs(baseline))} to ${percent((100 * interval[1]) / Math.abs(baseline))})`;
 }
 
@@ -72,7 +73,7 @@ function worth(improvements) {
     el("summary", {}, `What each change is worth on val (${improvements.length})`),
     table({
       caption: "Ablation",
-      columns: [{ label: "Change" }, { label: "Worth, put back alone" }, { label: "" }],
+      columns: [{ label: "Change" }, { label: "Worth, put back alone" }, { label: "Interval" }],
       rows: improvements.map((one) => ({
         key: `${one.component}/${one.part}`,
         cells: [

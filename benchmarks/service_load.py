@@ -1,0 +1,303 @@
+"""The service under load: admission of a thousand at once, a hundred running, status and sockets beside them.
+
+Everything is on the loopback of one machine: the service in a process of its own as `dspy-opt serve` runs it, the
+model server in another, the callers in this one. Status is asked at fixed moments, whether or not earlier answers have
+come (open loop), and its latency counts from the moment it should have been asked.
+"""
+
+import asyncio
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import websockets
+
+from benchmarks.finding import Finding, Table
+from benchmarks.house import fresh_database, model_server, temporary_postgres
+from benchmarks.machine import load
+from dspy_optimization.events import Json
+
+TITLE = "the service under load: admission, status and sockets beside running optimizations"
+
+SUBMITTED = 1000
+BOUND = 100
+RUNNING = 100
+SOCKETS = 200
+REQUESTS_A_SECOND = 200
+SECONDS = 10
+MODEL_LATENCY_SECONDS = 1.5
+ANSWER = "[[ ## answer ## ]]\nOK\n\n[[ ## completed ## ]]"
+AGENT = {
+    "name": "oracle",
+    "kind": "predict",
+    "signature": {"instructions": "Say OK.", "inputs": [{"name": "word"}], "outputs": [{"name": "answer"}]},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service in a process of its own."""
+
+    base_url: str
+    process_id: int
+
+    def resident_mb(self) -> float:
+        """Return the resident size of the process."""
+        for line in Path(f"/proc/{self.process_id}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise RuntimeError("wanted: VmRSS in /proc; found: none; possible: run it on Linux")
+
+
+@dataclass(slots=True)
+class Heard:
+    """What one socket heard."""
+
+    ids: list[int] = field(default_factory=list)
+    last: str = ""
+
+
+def measure() -> Finding:
+    """Return what was admitted, how fast status was, and what the sockets heard."""
+    with (
+        temporary_postgres() as postgres,
+        tempfile.TemporaryDirectory(prefix="dspy-opt-load-") as folder,
+        model_server(MODEL_LATENCY_SECONDS, ANSWER) as model_url,
+    ):
+        config = Path(folder) / "config.yaml"
+        config.write_text(
+            f"models: {{task: {{model: {{base_url: '{model_url}', model: fake}}, max_concurrency: 400}}}}\n",
+            encoding="utf-8",
+        )
+        with _service(fresh_database(postgres), config, "api", queue=BOUND, running=1) as service:
+            admission = asyncio.run(_admission(service))
+        with _service(fresh_database(postgres), config, "all", queue=SUBMITTED, running=RUNNING) as service:
+            beside = asyncio.run(_beside(service))
+    return Finding(tables=(_admission_table(admission), _beside_table(beside)), notes=_NOTES, data={
+        "admission": admission, "beside": beside,
+    })  # fmt: skip
+
+
+_NOTES = (
+    (
+        f"Admission: {SUBMITTED} requests by 50 callers at once, each with agent and examples of its own; "
+        f"OPTIMIZATION_QUEUE_SIZE = {BOUND}, nothing is claimed meanwhile."
+    ),
+    (
+        f"Beside: {RUNNING} optimizations run at once (an answer of the model takes {MODEL_LATENCY_SECONDS:g} s, one "
+        f"call in flight each), {SOCKETS} WebSocket clients listen, status is asked {REQUESTS_A_SECOND} times a second "
+        f"for {SECONDS} s. Callers, model server and PostgreSQL share the cores with the service."
+    ),
+)
+
+
+@contextmanager
+def _service(url: str, config: Path, role: str, *, queue: int, running: int) -> Iterator[Service]:
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DSPY_CONFIG_PATH": str(config),
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "OPTIMIZATION_QUEUE_SIZE": str(queue),
+        "MAX_CONCURRENT_OPTIMIZATIONS": str(running),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    }
+    command = [sys.executable, "-c", "from dspy_optimization.cli import main; main()", "serve", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--role", role, "--log", "json"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Service(base_url=_address(process), process_id=process.pid)
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def _address(process: "subprocess.Popen[str]") -> str:
+    for line in process.stderr or ():
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found is not None:
+            return found[0]
+    raise RuntimeError("wanted: the address of the service; found: it ended; possible: run dspy-opt serve by hand")
+
+
+def _body(number: int, count: int = 20) -> dict[str, Json]:
+    examples: list[Json] = [{"word": f"w{number:04}-{n:03}", "answer": "OK" if n % 2 else "NO"} for n in range(count)]
+    return {
+        "target": {"id": "oracle", "config": dict(AGENT)},
+        "dataset": {"examples": examples, "name": f"words-{number}", "shares": {"train": 0.3, "val": 0.3, "test": 0.4}},
+        "objectives": [{"metric": "exact_match"}],
+        "algorithms": [{"bootstrap_random_search": {"candidates": 2}}],
+        "constraints": {"concurrency": 1, "seed": number},
+    }
+
+
+async def _admission(service: Service) -> dict[str, Json]:
+    answers: Counter[int] = Counter()
+    numbers = iter(range(SUBMITTED))
+    async with httpx.AsyncClient(base_url=service.base_url, timeout=120.0) as client:
+
+        async def caller() -> None:
+            for number in numbers:
+                response = await client.post("/api/v1/optimize", json=_body(number, 40))
+                answers[response.status_code] += 1
+
+        began = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(50)))
+        seconds = time.perf_counter() - began
+        listed = (await client.get("/api/v1/system")).json()["queue"]["lanes"]
+    return {
+        "answers": {str(status): count for status, count in sorted(answers.items())},
+        "requests_a_second": SUBMITTED / seconds,
+        "waiting": sum(lane["waiting"] for lane in listed),
+    }
+
+
+async def _beside(service: Service) -> dict[str, Json]:
+    idle = service.resident_mb()
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    async with httpx.AsyncClient(base_url=service.base_url, timeout=60.0, limits=limits) as client:
+        ids = []
+        for number in range(RUNNING):
+            response = await client.post("/api/v1/optimize", json=_body(number, 40))
+            response.raise_for_status()
+            ids.append(str(response.json()["optimization_id"]))
+        await _until_running(client)
+        heard = [Heard() for _ in range(SOCKETS)]
+        listeners = [asyncio.create_task(_listen(service, ids[n % RUNNING], heard[n])) for n in range(SOCKETS)]
+        await asyncio.sleep(3.0)
+        running_before = await _running(client)
+        waits = await _status_at_fixed_moments(client, ids)
+        running_after = await _running(client)
+        peak = service.resident_mb()
+        done, waiting = await asyncio.wait(listeners, timeout=400.0)
+        for one in waiting:
+            one.cancel()
+        statuses: Counter[str] = Counter()
+        logged: dict[str, list[int]] = {}
+        for one in ids:
+            statuses[(await client.get(f"/api/v1/optimizations/{one}/status")).json()["status"]] += 1
+            log = (await client.get(f"/api/v1/optimizations/{one}/log", params={"limit": 1000})).json()["items"]
+            logged[one] = [event["id"] for event in log]
+    missed = sum(
+        len([event for event in logged[ids[n % RUNNING]] if event > heard[n].ids[0] and event not in heard[n].ids])
+        for n in range(SOCKETS)
+        if heard[n].ids
+    )
+    doubled = sum(len(one.ids) - len(set(one.ids)) for one in heard)
+    quantiles = statistics.quantiles(waits, n=100)
+    return {
+        "p50_ms": 1000 * quantiles[49],
+        "p95_ms": 1000 * quantiles[94],
+        "p99_ms": 1000 * quantiles[98],
+        "requests": len(waits),
+        "running_before": running_before,
+        "running_after": running_after,
+        "ended": dict(statuses),
+        "sockets_ended": len(done),
+        "socket_messages": sum(len(one.ids) for one in heard),
+        "missed": missed,
+        "doubled": doubled,
+        "idle_mb": idle,
+        "peak_mb": peak,
+        "mb_each": (peak - idle) / RUNNING,
+        "load": load(),
+    }
+
+
+async def _until_running(client: httpx.AsyncClient) -> None:
+    for _ in range(240):
+        if await _running(client) >= RUNNING:
+            return
+        await asyncio.sleep(0.5)
+
+
+async def _running(client: httpx.AsyncClient) -> int:
+    lanes = (await client.get("/api/v1/system")).json()["queue"]["lanes"]
+    return int(sum(lane["running"] for lane in lanes))
+
+
+async def _listen(service: Service, optimization_id: str, heard: Heard) -> None:
+    address = f"{service.base_url.replace('http', 'ws', 1)}/ws/optimizations/{optimization_id}"
+    async with websockets.connect(address, max_size=None) as socket:
+        async for message in socket:
+            told = json.loads(message)
+            if told["id"] not in heard.ids[-1:]:
+                heard.ids.append(told["id"])
+            heard.last = told["type"]
+
+
+async def _status_at_fixed_moments(client: httpx.AsyncClient, ids: Sequence[str]) -> list[float]:
+    waits: list[float] = []
+
+    async def ask(due: float, optimization_id: str) -> None:
+        response = await client.get(f"/api/v1/optimizations/{optimization_id}/status")
+        response.raise_for_status()
+        waits.append(time.perf_counter() - due)
+
+    began = time.perf_counter()
+    tasks = []
+    for number in range(REQUESTS_A_SECOND * SECONDS):
+        due = began + number / REQUESTS_A_SECOND
+        await asyncio.sleep(max(due - time.perf_counter(), 0.0))
+        tasks.append(asyncio.create_task(ask(due, ids[number % len(ids)])))
+    await asyncio.gather(*tasks)
+    return waits
+
+
+def _admission_table(found: dict[str, Json]) -> Table:
+    answers = found["answers"]
+    counts = answers if isinstance(answers, dict) else {}
+    return Table(
+        title=f"{SUBMITTED} requests at once, {BOUND} may wait",
+        columns=("202", "503", "others", "waiting afterwards", "requests/s"),
+        rows=(
+            (
+                str(counts.get("202", 0)),
+                str(counts.get("503", 0)),
+                str(SUBMITTED - int(str(counts.get("202", 0))) - int(str(counts.get("503", 0)))),
+                str(found["waiting"]),
+                f"{float(str(found['requests_a_second'])):.0f}",
+            ),
+        ),
+    )
+
+
+def _beside_table(found: dict[str, Json]) -> Table:
+    def number(name: str, form: str = ".0f") -> str:
+        return format(float(str(found[name])), form)
+
+    return Table(
+        title=f"Status {REQUESTS_A_SECOND} times a second beside {RUNNING} running, {SOCKETS} sockets",
+        columns=(
+            "running before / after", "p50 ms", "p95 ms", "p99 ms", "ended", "socket messages", "missed", "doubled",
+            "MB idle", "MB at most", "MB each", "load",
+        ),
+        rows=(
+            (
+                f"{found['running_before']} / {found['running_after']}",
+                number("p50_ms", ".1f"),
+                number("p95_ms", ".1f"),
+                number("p99_ms", ".1f"),
+                str(found["ended"]),
+                number("socket_messages"),
+                number("missed"),
+                number("doubled"),
+                number("idle_mb"),
+                number("peak_mb"),
+                number("mb_each", ".2f"),
+                number("load", ".1f"),
+            ),
+        ),
+    )  # fmt: skip
