@@ -55,7 +55,7 @@ Done = TypeVar("Done")
 
 _BEGINNING = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
 
-_HEARTBEAT_SECONDS = 0.5
+_HEARTBEAT_SECONDS = 1.0
 _PATIENCE_SECONDS = 60.0
 """How long the database may be away before the work pauses; the ledger waits as long."""
 
@@ -235,7 +235,11 @@ class Optimizer:
             key_improvements=outcome.improvements,
             iterations=outcome.iterations,
             trials=outcome.trials,
-            bill=session.bill(),
+            # Not what this session counted: a process that was taken for dead may have paid for calls meanwhile.
+            bill=replace(
+                self._patiently(lambda: self.stores.ledger.bill(request.id)),
+                answered_from_ledger=session.bill().answered_from_ledger,
+            ),
             artifact=Artifact(agent_version=version, checksum=version),
             ended_because=outcome.ended_because,
             parameters={choice.name: dict(choice.options) for choice in request.algorithms},

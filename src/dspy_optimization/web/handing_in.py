@@ -12,7 +12,7 @@ from typing import cast
 from dspy_optimization.adapters.models.factory import DEFAULT_CONCURRENCY
 from dspy_optimization.adapters.postgres.event_store import telling
 from dspy_optimization.adapters.postgres.idempotency_store import PostgresIdempotency
-from dspy_optimization.adapters.postgres.overview_store import Past, PostgresOverview
+from dspy_optimization.adapters.postgres.overview_store import ACCEPTED_KEY, Past, PostgresOverview
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, DatasetVersion, SplitShares
 from dspy_optimization.agents.dataset_loading import read_source
@@ -116,7 +116,7 @@ def _accepted(optimization_id: OptimizationId, prepared: Prepared, at: datetime)
             "estimated_cost_usd": cost.cost_usd,
             "calls": cost.calls,
         },
-        key="accepted",
+        key=ACCEPTED_KEY,
     )
 
 

@@ -12,8 +12,8 @@ from queue_on_paper import PaperQueue
 
 from dspy_optimization.agents.objective import Objective
 from dspy_optimization.errors import ModelError, StoreError
-from dspy_optimization.evaluation.ledger import OptimizationId
-from dspy_optimization.evaluation.model import LanguageModel, ModelRequest
+from dspy_optimization.evaluation.ledger import Charge, ChargeId, ChargeStatus, LedgerBatch, OptimizationId
+from dspy_optimization.evaluation.model import CallKey, LanguageModel, ModelRequest, Role
 from dspy_optimization.events import EventType
 from dspy_optimization.jobs.job import Job, JobId
 from dspy_optimization.jobs.worker import Interruption, Outcome
@@ -247,3 +247,34 @@ def test_the_deadline_ends_it_with_what_was_found(shop: Shop) -> None:
 
     assert [Outcome.DONE, Outcome.DONE] == outcomes
     assert (OptimizationStatus.CANCELLED, OptimizationStatus.COMPLETED) == (shop.status(late), shop.status(early))
+
+
+def test_the_bill_holds_what_a_process_taken_for_dead_paid_meanwhile(house_of: HouseOf) -> None:
+    """It had stood still, woke, and sent one more call while its successor was at work."""
+    good, woken = speller(lambda text: 0.8 if "LOUD" in text else 0.4), list[Job]()
+
+    def answer(request: ModelRequest) -> str:
+        if woken:
+            job = woken.pop()
+            late = Charge(
+                id=ChargeId(uuid4()),
+                optimization_id=OptimizationId(job.subject),
+                key=CallKey("e" * 64),
+                role=Role.TASK,
+                label="telling",
+                model="model@place",
+                status=ChargeStatus.STARTED,
+                reserved_usd=0.0,
+                started_at=datetime.now(UTC),
+            )
+            shop.house.stores.ledger.commit(LedgerBatch(started=[late]))
+        return good(request)
+
+    shop = _shop(house_of(ScriptedModel(answer)))
+    job = shop.submitted()
+    woken.append(job)
+    shop.handler.carry_out(job, Interruption())
+    result = shop.house.stores.results.result(OptimizationId(job.subject))
+
+    assert result is not None
+    assert ([], shop.calls(job)) == (woken, result.bill.total.calls)

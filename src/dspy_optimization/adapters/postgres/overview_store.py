@@ -23,6 +23,8 @@ from dspy_optimization.events import EventType, Json
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.tenancy import TenantId
 
+ACCEPTED_KEY = "accepted"
+"""The key of the event that tells what was estimated."""
 _PAST = 50
 """Ended optimizations that say how good estimates are."""
 
@@ -95,97 +97,6 @@ class Past:
     elapsed_seconds: float
 
 
-class PostgresOverview:
-    """Pages and moments of one tenant. Thread-safe; only reads."""
-
-    def __init__(self, database: Database, tenant: TenantId) -> None:
-        self._database = database
-        self._tenant = tenant
-
-    def page(self, wanted: Wanted) -> Sequence[Overview]:
-        """Return the page, in order."""
-        table = optimization_request
-        query = _overview()
-        if wanted.statuses:
-            query = query.where(table.c.status.in_(wanted.statuses))
-        if wanted.target is not None:
-            query = query.where(table.c.target_id == wanted.target)
-        if wanted.algorithm is not None:
-            query = query.where(table.c.algorithms.contains([wanted.algorithm]))
-        place = sa.tuple_(table.c.created_at, table.c.optimization_id)
-        if wanted.after is not None:
-            last = sa.tuple_(sa.literal(wanted.after.created_at), sa.literal(wanted.after.optimization_id, sa.Uuid()))
-            query = query.where(place < last if wanted.newest_first else place > last)
-        order = (table.c.created_at, table.c.optimization_id)
-        query = query.order_by(*(one.desc() if wanted.newest_first else one for one in order)).limit(wanted.limit)
-        with self._database.transaction(self._tenant) as connection:
-            return [_seen(row) for row in connection.execute(query)]
-
-    def moment(self, optimization_id: OptimizationId) -> Moment:
-        """Return where one stands. Raises `NotFoundError`."""
-        spend = (
-            sa.select(
-                lm_charge.c.role,
-                sa.func.count(),
-                sa.func.sum(lm_charge.c.cost_usd),
-                sa.func.sum(lm_charge.c.prompt_tokens + lm_charge.c.completion_tokens),
-            )
-            .where(lm_charge.c.optimization_id == optimization_id, lm_charge.c.status != ChargeStatus.FAILED)
-            .group_by(lm_charge.c.role)
-        )
-        with self._database.transaction(self._tenant) as connection:
-            row = connection.execute(
-                _overview().where(optimization_request.c.optimization_id == optimization_id)
-            ).one_or_none()
-            if row is None:
-                raise NotFoundError(
-                    f"wanted: optimization {optimization_id}; found: no such id; possible: one that the list shows"
-                )
-            spent = [
-                RoleSpend(role=Role(role), calls=calls, cost_usd=cost or 0.0, tokens=int(tokens or 0))
-                for role, calls, cost, tokens in connection.execute(spend)
-            ]
-            latest = connection.execute(_newest(optimization_id, EventType.PROGRESS)).scalar_one_or_none()
-            accepted = connection.execute(
-                _newest(optimization_id, EventType.OPTIMIZATION_ACCEPTED)
-            ).scalar_one_or_none()
-        return Moment(
-            overview=_seen(row),
-            spend=spent,
-            latest=_data(latest),
-            accepted=_data(accepted),
-        )
-
-    def past(self) -> Sequence[Past]:
-        """Return the newest ended optimizations for which something was estimated."""
-        table = optimization_request
-        query = (
-            sa.select(event.c.data, table.c.elapsed_seconds)
-            .join(table, event.c.optimization_id == table.c.optimization_id)
-            .where(
-                event.c.type == EventType.OPTIMIZATION_ACCEPTED.value,
-                table.c.status == OptimizationStatus.COMPLETED,
-            )
-            .order_by(table.c.created_at.desc())
-            .limit(_PAST)
-        )
-        with self._database.transaction(self._tenant) as connection:
-            rows = connection.execute(query).mappings().all()
-        return [
-            Past(
-                raw_seconds=float(row["data"]["data"]["raw_seconds"]),
-                estimated_seconds=float(row["data"]["data"]["estimated_seconds"]),
-                elapsed_seconds=row["elapsed_seconds"],
-            )
-            for row in rows
-        ]
-
-
-def _data(document: Mapping[str, Json] | None) -> dict[str, Json]:
-    found = None if document is None else document.get("data")
-    return found if isinstance(found, dict) else {}
-
-
 def _overview() -> "sa.Select[tuple[object, ...]]":
     table, result = optimization_request, optimization_result
     same = (table.c.tenant_id, table.c.optimization_id)
@@ -235,13 +146,107 @@ def _overview() -> "sa.Select[tuple[object, ...]]":
     ).select_from(joined)
 
 
-def _newest(optimization_id: OptimizationId, kind: EventType) -> "sa.Select[dict[str, Json]]":
-    return (
-        sa.select(event.c.data)
-        .where(event.c.optimization_id == optimization_id, event.c.type == kind.value)
-        .order_by(event.c.event_id.desc())
-        .limit(1)
+# Built once: building a query takes longer than asking it. Each is of one optimization, `id`.
+_OVERVIEW = _overview()
+_ID = sa.bindparam("id", type_=sa.Uuid())
+_ONE = _OVERVIEW.where(optimization_request.c.optimization_id == _ID)
+_SPEND = (
+    sa.select(
+        lm_charge.c.role,
+        sa.func.count(),
+        sa.func.sum(lm_charge.c.cost_usd),
+        sa.func.sum(lm_charge.c.prompt_tokens + lm_charge.c.completion_tokens),
     )
+    .where(lm_charge.c.optimization_id == _ID, lm_charge.c.status != ChargeStatus.FAILED)
+    .group_by(lm_charge.c.role)
+)
+_PROGRESS: "sa.Select[dict[str, Json]]" = (
+    sa.select(event.c.data)
+    .where(event.c.optimization_id == _ID, event.c.type == EventType.PROGRESS.value)
+    .order_by(event.c.event_id.desc())
+    .limit(1)
+)
+_ACCEPTED: "sa.Select[dict[str, Json]]" = sa.select(event.c.data).where(
+    event.c.optimization_id == _ID, event.c.key == ACCEPTED_KEY
+)
+
+
+class PostgresOverview:
+    """Pages and moments of one tenant. Thread-safe; only reads."""
+
+    def __init__(self, database: Database, tenant: TenantId) -> None:
+        self._database = database
+        self._tenant = tenant
+
+    def page(self, wanted: Wanted) -> Sequence[Overview]:
+        """Return the page, in order."""
+        table = optimization_request
+        query = _OVERVIEW
+        if wanted.statuses:
+            query = query.where(table.c.status.in_(wanted.statuses))
+        if wanted.target is not None:
+            query = query.where(table.c.target_id == wanted.target)
+        if wanted.algorithm is not None:
+            query = query.where(table.c.algorithms.contains([wanted.algorithm]))
+        place = sa.tuple_(table.c.created_at, table.c.optimization_id)
+        if wanted.after is not None:
+            last = sa.tuple_(sa.literal(wanted.after.created_at), sa.literal(wanted.after.optimization_id, sa.Uuid()))
+            query = query.where(place < last if wanted.newest_first else place > last)
+        order = (table.c.created_at, table.c.optimization_id)
+        query = query.order_by(*(one.desc() if wanted.newest_first else one for one in order)).limit(wanted.limit)
+        with self._database.transaction(self._tenant) as connection:
+            return [_seen(row) for row in connection.execute(query)]
+
+    def moment(self, optimization_id: OptimizationId) -> Moment:
+        """Return where one stands. Raises `NotFoundError`."""
+        one = {"id": optimization_id}
+        with self._database.transaction(self._tenant) as connection:
+            row = connection.execute(_ONE, one).one_or_none()
+            if row is None:
+                raise NotFoundError(
+                    f"wanted: optimization {optimization_id}; found: no such id; possible: one that the list shows"
+                )
+            spent = [
+                RoleSpend(role=Role(role), calls=calls, cost_usd=cost or 0.0, tokens=int(tokens or 0))
+                for role, calls, cost, tokens in connection.execute(_SPEND, one)
+            ]
+            latest = connection.execute(_PROGRESS, one).scalar_one_or_none()
+            accepted = connection.execute(_ACCEPTED, one).scalar_one_or_none()
+        return Moment(
+            overview=_seen(row),
+            spend=spent,
+            latest=_data(latest),
+            accepted=_data(accepted),
+        )
+
+    def past(self) -> Sequence[Past]:
+        """Return the newest ended optimizations for which something was estimated."""
+        table = optimization_request
+        query = (
+            sa.select(event.c.data, table.c.elapsed_seconds)
+            .join(table, event.c.optimization_id == table.c.optimization_id)
+            .where(
+                event.c.type == EventType.OPTIMIZATION_ACCEPTED.value,
+                table.c.status == OptimizationStatus.COMPLETED,
+            )
+            .order_by(table.c.created_at.desc())
+            .limit(_PAST)
+        )
+        with self._database.transaction(self._tenant) as connection:
+            rows = connection.execute(query).mappings().all()
+        return [
+            Past(
+                raw_seconds=float(row["data"]["data"]["raw_seconds"]),
+                estimated_seconds=float(row["data"]["data"]["estimated_seconds"]),
+                elapsed_seconds=row["elapsed_seconds"],
+            )
+            for row in rows
+        ]
+
+
+def _data(document: Mapping[str, Json] | None) -> dict[str, Json]:
+    found = None if document is None else document.get("data")
+    return found if isinstance(found, dict) else {}
 
 
 def _seen(row: "sa.Row[tuple[object, ...]]") -> Overview:
