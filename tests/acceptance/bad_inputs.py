@@ -251,7 +251,7 @@ METRICS = [
     ),
     BadInput(
         name="an unknown metric", kind="metrics", prepare=job(objectives=["exact_mach"]),
-        says=("a metric that is specified is wanted", "found exact_mach", "possible: cost_usd"),
+        says=("a metric that is specified is wanted", "found exact_mach", "possible: exact_match"),
     ),
     BadInput(
         name="an unknown metric type", kind="metrics", prepare=job(metrics=["exact"]),

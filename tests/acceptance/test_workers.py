@@ -28,6 +28,7 @@ from dspy_optimization.events import EventType
 from dspy_optimization.jobs.job import Lane
 from dspy_optimization.optimization.intake import Proposal
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationStatus
+from dspy_optimization.serving import LEASE_SECONDS as DEFAULT_LEASE_SECONDS
 from dspy_optimization.tenancy import LOCAL_TENANT
 from dspy_optimization.testing.model_server import ModelServer, Received, Reply
 
@@ -35,8 +36,9 @@ pytestmark = pytest.mark.crash
 
 ALGORITHM = "bootstrap_fewshot"
 AT_ONCE = 3
-LEASE_SECONDS = 4.0
-PATIENCE_SECONDS = 90.0
+LEASE_SECONDS = 5.0
+PATIENCE_SECONDS = 240.0
+"""Bounds a hang; on an idle machine the whole takes a minute."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,7 @@ class Yard:
     """Worker processes that share a world."""
 
     world: World
+    lease_seconds: float = LEASE_SECONDS
     workers: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self) -> "subprocess.Popen[str]":
@@ -62,7 +65,7 @@ class Yard:
         }
         said = (self.world.folder / f"worker-{len(self.workers)}.log").open("w", encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker_child.py")), str(LEASE_SECONDS)],
+            [sys.executable, str(Path(__file__).with_name("worker_child.py")), str(self.lease_seconds)],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -82,7 +85,7 @@ class Yard:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.wait(30)
+            process.wait(60)
             assert process.stdout is not None
             process.stdout.close()
 
@@ -91,8 +94,8 @@ class Yard:
 
 
 @contextmanager
-def _yard(world: World) -> Iterator[Yard]:
-    yard = Yard(world)
+def _yard(world: World, lease_seconds: float = LEASE_SECONDS) -> Iterator[Yard]:
+    yard = Yard(world, lease_seconds)
     try:
         yield yard
     finally:
@@ -225,17 +228,17 @@ def test_killed_still_and_sent_away_workers_leave_their_jobs_to_the_others(
         _until(lambda: working(last), "nobody took over from the one that stood still", yard)
         calls_go_on()
         by_name[still].send_signal(signal.SIGCONT)
-        by_name[still].wait(30)
+        by_name[still].wait(60)
 
         fourth = yard.start()
         yard.ready(fourth)
         by_name[last].terminate()
-        assert 0 == by_name[last].wait(30), yard.said()
+        assert 0 == by_name[last].wait(60), yard.said()
         slow = 0.0
         _all_completed(engine, ids, yard)
         fourth.terminate()
 
-        assert 0 == fourth.wait(30), yard.said()
+        assert 0 == fourth.wait(60), yard.said()
         assert [] == leases.leases()
         _check(engine, world, ids, straight, blows=3)
 
@@ -250,7 +253,7 @@ def test_the_database_may_stop_and_come_back_under_all_workers(
     with EmbeddedPostgres.open(folder) as postgres, ModelServer(trap) as server:
         world = World(url=postgres.url, server=server, trap=trap, folder=tmp_path)
         trap.weather = lambda *_: time.sleep(0.02)
-        with _handing_in(world) as (engine, leases, _), _yard(world) as yard:
+        with _handing_in(world) as (engine, leases, _), _yard(world, DEFAULT_LEASE_SECONDS) as yard:
             names = {yard.ready(process) for process in [yard.start() for _ in range(3)]}
             ids = _submitted(engine, 3)
             _until(lambda: trap.calls > 60, "nobody asks anything", yard)

@@ -1,6 +1,5 @@
 """The pages: shells without data, under a policy that lets nothing in, made of files that are all here."""
 
-import asyncio
 import hashlib
 import json
 import re
@@ -16,6 +15,7 @@ from fastapi.routing import APIRoute
 from dspy_optimization.web.access import Public
 from dspy_optimization.web.dashboard import pages
 from dspy_optimization.web.dashboard.assets import Assets
+from loops import run
 
 HOME = Path(pages.__file__).parent
 STATIC = HOME / "static"
@@ -40,7 +40,7 @@ def get(path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
             return await client.get(path, headers=headers or {"accept-encoding": "identity"})
 
-    return asyncio.run(ask())
+    return run(ask())
 
 
 @pytest.mark.parametrize("path", PAGES)

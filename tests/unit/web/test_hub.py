@@ -31,6 +31,7 @@ from dspy_optimization.web.hub import (
     StreamTerms,
     happens,
 )
+from loops import run
 
 ONE = OptimizationId(UUID("00000000-0000-7000-8000-0000000000aa"))
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -79,7 +80,7 @@ def ids(messages: Sequence[Message]) -> list[int]:
 
 def alive(test: Callable[[], Coroutine[object, object, None]]) -> None:
     """Run the test in a loop of its own, not for ever."""
-    asyncio.run(asyncio.wait_for(test(), 20.0))
+    run(asyncio.wait_for(test(), 20.0))
 
 
 async def until(condition: Callable[[], bool]) -> None:

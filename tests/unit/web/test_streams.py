@@ -48,6 +48,7 @@ from dspy_optimization.tenancy import LOCAL_TENANT, AccessRole, TenantId
 from dspy_optimization.web import streams
 from dspy_optimization.web.hub import KEPT, SESSION_NAME, EventHub, StreamTerms
 from dspy_optimization.web.problems import install
+from loops import run
 
 OTHER = TenantId(UUID("00000000-0000-7000-8000-000000000002"))
 NEVER = StreamTerms(poll_seconds=3600.0)
@@ -276,7 +277,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def alive(test: Callable[[], Coroutine[object, object, None]]) -> None:
     """Run the test in a loop of its own, not for ever."""
-    asyncio.run(asyncio.wait_for(test(), 25.0))
+    run(asyncio.wait_for(test(), 25.0))
 
 
 async def take(connection: ClientConnection, count: int) -> list[dict[str, Json]]:

@@ -18,6 +18,7 @@ from dspy_optimization.errors import (
     StoreError,
 )
 from dspy_optimization.evaluation.model import ModelResponse, Role
+from loops import run
 
 
 def counting():
@@ -184,7 +185,7 @@ def test_programs_that_await_are_answered():
                 predict.acall(question="b", config={"rollout_id": 2, "n": 2}),
             )
 
-    asyncio.run(both())
+    run(both())
 
     assert {"1", "2", "2#1"} == set(calls.samples)
 
