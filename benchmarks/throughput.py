@@ -7,6 +7,7 @@ before the last.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from dspy_optimization.agents.example import Example, ExampleId
 from dspy_optimization.agents.metrics import metrics_from_specs
 from dspy_optimization.agents.objective import Objective, Objectives
 from dspy_optimization.bootstrap import open_engine
+from dspy_optimization.cli.command_line import SWITCH_SECONDS
 from dspy_optimization.engine import Engine
 from dspy_optimization.evaluation.agent import Calls
 from dspy_optimization.evaluation.evaluator import Evaluator
@@ -163,7 +165,12 @@ def _engine(engine: Engine, tag: str, rounds: int, latency: float) -> Run:
         Evaluator(agent, list(metrics.values()), objectives, concurrency=IN_FLIGHT) as evaluator,
     ):
         calls = _Stamped(calls=session.scope("baseline", stop), stamps=stamps)
-        return _timed(lambda: evaluator.evaluate(agent.baseline, examples, calls, stop), stamps, latency)
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)  # as in a process of the command line or the service
+        try:
+            return _timed(lambda: evaluator.evaluate(agent.baseline, examples, calls, stop), stamps, latency)
+        finally:
+            sys.setswitchinterval(usual)
 
 
 def _bare(base_url: str, tag: str, rounds: int, latency: float) -> Run:
