@@ -150,6 +150,15 @@ def test_pause_resume_and_cancel(service: Service) -> None:
     assert "that is final" in late.json()["detail"]
 
 
+def test_the_request_of_the_readme_is_accepted(service: Service) -> None:
+    """`curl -d @docs/request.json`."""
+    body = (Path(__file__).parent.parent.parent / "docs" / "request.json").read_bytes()
+    response = service.client.post("/api/v1/optimize", content=body, headers={"Content-Type": "application/json"})
+
+    assert 202 == response.status_code, response.text
+    service.client.post(f"/api/v1/optimizations/{response.json()['optimization_id']}/cancel")
+
+
 def test_agents_and_datasets_are_kept(service: Service) -> None:
     """Once by content; an optimization may name them."""
     agent = service.client.post("/api/v1/agents", json={**AGENT, "name": "kept"})
