@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from dspy_optimization.adapters.models import EMBEDDED, price_of
 from dspy_optimization.agents.metrics import METRIC_TYPES
 from dspy_optimization.algorithms.option_fields import option_fields
+from dspy_optimization.algorithms.problem import Shape
 from dspy_optimization.errors import CapacityError, InfrastructureError, StopSearch
 from dspy_optimization.evaluation.model import ModelRequest, Role
 from dspy_optimization.evaluation.stop import StopSignal
@@ -19,6 +20,8 @@ from dspy_optimization.web.routes.parameters import refusals
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 _QUESTION = "Answer with one word: which colour has a clear sky at noon?"
 _LONGEST = 500
+_SHAPE = Shape(n_train=40, n_val=40, n_components=1)
+"""Of an ordinary problem: says whether an algorithm asks the reflection model at all."""
 
 
 @router.get("/algorithms/available", response_model=answers.Page[answers.AlgorithmOut], responses=refusals())
@@ -28,9 +31,7 @@ def algorithms(request: Request, _engine: Reading) -> answers.Page[answers.Algor
     found = []
     for name in registry.names:
         one = registry.get(name)
-        proposes = any("instruction" in field.name for field in option_fields(one.options)) or name in {
-            "gepa", "miprov2", "simba", "copro", "infer_rules",
-        }  # fmt: skip
+        proposes = one.forecast(one.options(), _SHAPE).proposals > 0
         found.append(
             answers.AlgorithmOut(
                 name=name,
