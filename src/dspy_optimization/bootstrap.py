@@ -41,6 +41,7 @@ from dspy_optimization.events import Json
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.optimization.intake import Intake
 from dspy_optimization.optimization.optimizer import Optimizer, Stores
+from dspy_optimization.optimization.pulse import Pulse
 from dspy_optimization.optimization.request import Constraints, Optimization
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.optimization.steering import Steering
@@ -156,6 +157,8 @@ class Foundation:
     builder: DspyAgents
     algorithms: AlgorithmRegistry
     track: bool
+    pulse: Pulse = field(default_factory=Pulse)
+    """Of every optimization this process works on."""
 
     def engine(self, tenant: TenantId, queue: JobQueue | None = None) -> Engine:
         """Return the engine of one tenant: cheap, and closed with the foundation.
@@ -194,6 +197,7 @@ class Foundation:
                 tracker=tracker,
                 alpha=settings.significance_threshold,
                 now=now,
+                pulse=self.pulse,
             ),
             steering=Steering(tenant=tenant, optimizations=stores.optimizations, queue=queue, now=now, new_id=new_id),
         )

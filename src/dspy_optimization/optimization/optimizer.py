@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -16,7 +16,6 @@ from dspy_optimization.algorithms.problem import Algorithm
 from dspy_optimization.errors import (
     BudgetSpent,
     CancelRequested,
-    ConflictError,
     EngineError,
     InfrastructureError,
     InfrastructureFailed,
@@ -40,7 +39,8 @@ from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.course import Course, Outcome, Portfolio, Workplace
-from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus, Wish
+from dspy_optimization.optimization.pulse import Pulse
+from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import Artifact, OptimizationResult
 from dspy_optimization.optimization.store import (
     AgentStore,
@@ -55,7 +55,6 @@ Done = TypeVar("Done")
 
 _BEGINNING = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
 
-_HEARTBEAT_SECONDS = 1.0
 _PATIENCE_SECONDS = 60.0
 """How long the database may be away before the work pauses; the ledger waits as long."""
 
@@ -130,6 +129,8 @@ class Optimizer:
     """Two-sided level of every claim, in (0, 1)."""
     now: Callable[[], datetime]
     seconds: Callable[[], float] = time.monotonic
+    pulse: Pulse = field(default_factory=Pulse)
+    """Shared by all optimizers of a process."""
 
     def run(self, optimization_id: OptimizationId, stop: StopSignal) -> Optimization:
         """Work on it until it ends or pauses, and return where it stands then.
@@ -170,7 +171,7 @@ class Optimizer:
 
     def _work(self, begun: Optimization, stop: StopSignal, clock: "_WorkClock") -> Optimization:
         request = begun.request
-        with self._watching(request.id, stop, clock):
+        with self.pulse.watching(self.stores.optimizations, request.id, stop, clock.elapsed_seconds):
             try:
                 return self._carry_out(request, stop, clock)
             except PauseRequested:
@@ -351,37 +352,6 @@ class Optimizer:
                 elapsed_seconds=clock.elapsed_seconds(),
             ),
         )
-
-    @contextmanager
-    def _watching(self, optimization_id: OptimizationId, stop: StopSignal, clock: "_WorkClock") -> Iterator[None]:
-        """Obey wishes and keep the time worked, from a thread of its own, until the work ends."""
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(_HEARTBEAT_SECONDS):
-                try:
-                    seen = self.stores.optimizations.update(
-                        optimization_id,
-                        lambda now: replace(now, updated_at=self.now(), elapsed_seconds=clock.elapsed_seconds()),
-                    )
-                except StoreError:
-                    continue  # the database is away; the ledger, which cannot go on without it, decides
-                except ConflictError as taken:
-                    # Somebody else works on it now: whatever is called here would be paid twice.
-                    stop.stop(RequestFailed(taken))
-                    return
-                if seen.wish is Wish.PAUSE:
-                    stop.stop(PauseRequested("a person asked for a pause"))
-                elif seen.wish is Wish.CANCEL:
-                    stop.stop(CancelRequested("a person asked for the end"))
-
-        watcher = threading.Thread(target=watch, name=f"watch-{optimization_id}", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
 
     def _ended(
         self, optimization_id: OptimizationId, status: OptimizationStatus, kind: EventType, clock: "_WorkClock"

@@ -13,6 +13,7 @@ from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, RecordedEvent
 from dspy_optimization.jobs.job import JobId
 from dspy_optimization.jobs.queue import Transaction
+from dspy_optimization.optimization.pulse import Beats
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 
@@ -20,7 +21,7 @@ Hook: TypeAlias = Callable[[Transaction], None]
 """Does something in the transaction of a change."""
 
 
-class OptimizationStore(Protocol):
+class OptimizationStore(Beats, Protocol):
     """Keeps optimizations."""
 
     def add(self, request: OptimizationRequest, *, job: JobId | None = None, also: Sequence[Hook] = ()) -> Optimization:

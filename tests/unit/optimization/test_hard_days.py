@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -20,6 +20,7 @@ from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, Price, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Event, EventType
+from dspy_optimization.optimization.pulse import Beat, Heard
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationStatus, Wish
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.statistics import Verdict
@@ -147,9 +148,15 @@ def test_who_loses_an_optimization_to_another_stops_paying(house_of: HouseOf, da
     house = house_of(model)
 
     class Taken(PostgresOptimizations):
+        def beat(self, beats: Sequence[Beat]) -> Mapping[OptimizationId, Heard]:
+            if not gate.is_set():
+                return super().beat(beats)
+            lost.set()
+            error = ConflictError("another process took it over while the database was away")
+            return {one.optimization_id: Heard(taken=error) for one in beats}
+
         def update(self, *args: object, **more: object) -> object:  # type: ignore[override]
-            if gate.is_set():
-                lost.set()
+            if lost.is_set():
                 raise ConflictError("another process took it over while the database was away")
             return super().update(*args, **more)  # type: ignore[arg-type]
 

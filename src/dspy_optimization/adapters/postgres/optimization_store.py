@@ -1,6 +1,6 @@
 """Optimizations of one tenant."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from dspy_optimization.errors import ConflictError, NotFoundError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event
 from dspy_optimization.jobs.job import JobId
+from dspy_optimization.optimization.pulse import Beat, Heard
 from dspy_optimization.optimization.request import (
     ALLOWED,
     Optimization,
@@ -29,12 +30,41 @@ from dspy_optimization.tenancy import TenantId
 _SHOWN = 5
 
 
+# Rows that somebody else is changing are left for the next beat: one that waits must not delay the others.
+_BEAT = sa.text(
+    """
+    WITH beat AS (SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:elapsed AS double precision[])) AS _ (id, elapsed)),
+    free AS (
+        SELECT optimization_id FROM optimization_request
+        WHERE optimization_id IN (SELECT id FROM beat) AND status = 'running'
+        FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE optimization_request AS request SET elapsed_seconds = beat.elapsed, updated_at = clock_timestamp()
+    FROM beat JOIN free ON free.optimization_id = beat.id
+    WHERE request.optimization_id = beat.id
+    RETURNING request.optimization_id, request.wish
+    """
+)
+
+
 class PostgresOptimizations:
-    """The `OptimizationStore` of one tenant. Thread-safe."""
+    """The `OptimizationStore` of one tenant. Thread-safe; equal to any other of the tenant."""
 
     def __init__(self, database: Database, tenant: TenantId) -> None:
         self._database = database
         self._tenant = tenant
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both keep the same."""
+        return (
+            isinstance(other, PostgresOptimizations)
+            and self._database is other._database
+            and self._tenant == other._tenant
+        )
+
+    def __hash__(self) -> int:
+        """Follow `__eq__`."""
+        return hash((id(self._database), self._tenant))
 
     def add(self, request: OptimizationRequest, *, job: JobId | None = None, also: Sequence[Hook] = ()) -> Optimization:
         """Keep a new request as queued, and do more in the same transaction.
@@ -102,6 +132,26 @@ class PostgresOptimizations:
             for hook in also:
                 hook(connection)
             return after
+
+    def beat(self, beats: Sequence[Beat]) -> Mapping[OptimizationId, Heard]:
+        """Keep the time worked on these, which run here; return what is wished of each.
+
+        Absent is one whose row somebody else is changing, and one that does not run. Raises `StoreError`.
+        """
+        with self._database.guarded():
+            lost = self._database.ownership.lost(self._tenant, [one.optimization_id for one in beats])
+        ours = [one for one in beats if one.optimization_id not in lost]
+        heard = {one: Heard(taken=error) for one, error in lost.items()}
+        if ours:
+            values = {
+                "ids": [one.optimization_id for one in ours],
+                "elapsed": [one.elapsed_seconds for one in ours],
+            }
+            with self._database.transaction(self._tenant) as connection:
+                for row in connection.execute(_BEAT, values):
+                    wish = None if row.wish is None else Wish(row.wish)
+                    heard[OptimizationId(row.optimization_id)] = Heard(wish=wish)
+        return heard
 
     def owning(self, optimization_id: OptimizationId) -> AbstractContextManager[None]:
         """Hold it for this process until the context ends or the process dies.

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -43,16 +43,27 @@ class Ownership:
 
     def confirm(self, tenant: TenantId, optimization_id: OptimizationId) -> None:
         """Raise `ConflictError` when this process held the optimization and lost it to another."""
-        key = _key(tenant, optimization_id)
+        for error in self.lost(tenant, [optimization_id]).values():
+            raise error
+
+    def lost(
+        self, tenant: TenantId, optimization_ids: Sequence[OptimizationId]
+    ) -> Mapping[OptimizationId, ConflictError]:
+        """Return those that this process held and lost to another, and why."""
+        keys = {one: _key(tenant, one) for one in optimization_ids}
         with self._turn:
-            if key not in self._held:
-                return
+            held = {one: key for one, key in keys.items() if key in self._held}
+            if not held:
+                return {}
             self._alive()
-            if not self._held[key]:
-                raise ConflictError(
-                    f"wanted: to go on with optimization {optimization_id}; found: another process took it over while"
-                    " the database was away; possible: stop here and watch it there"
+            return {
+                one: ConflictError(
+                    f"wanted: to go on with optimization {one}; found: another process took it over while the database"
+                    " was away; possible: stop here and watch it there"
                 )
+                for one, key in held.items()
+                if not self._held[key]
+            }
 
     def release(self, tenant: TenantId, optimization_id: OptimizationId) -> None:
         """Give the optimization up; no error when the database is away, for then nobody holds it."""

@@ -19,6 +19,7 @@ from dspy_optimization.adapters.postgres import Database, PostgresEvents, Postgr
 from dspy_optimization.errors import ConflictError, NotFoundError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event, EventType
+from dspy_optimization.optimization.pulse import Beat, Heard
 from dspy_optimization.optimization.request import (
     ALLOWED,
     Optimization,
@@ -284,6 +285,77 @@ def test_who_was_overtaken_is_told(
             store.update(optimization_id, to(RUNNING))
 
     assert OptimizationStatus.QUEUED is store.get(optimization_id).status
+
+
+def test_a_beat_keeps_the_time_worked_and_tells_what_is_wished(
+    store: PostgresOptimizations, optimization_in: Callable[..., OptimizationId]
+) -> None:
+    """One statement for all; what does not run and what is another tenant's is left as it is."""
+    wished, plain, ended, waiting = (optimization_in(minutes=minutes) for minutes in range(4))
+    for one in (wished, plain, ended):
+        store.update(one, to(RUNNING))
+    store.update(wished, to(RUNNING, wish=Wish.PAUSE))
+    store.update(ended, to(OptimizationStatus.COMPLETED, elapsed_seconds=3.0))
+
+    ids = (wished, plain, ended, waiting)
+    heard = store.beat([Beat(optimization_id=one, elapsed_seconds=9.5) for one in ids])
+
+    assert {wished: Heard(wish=Wish.PAUSE), plain: Heard()} == heard
+    assert [9.5, 9.5, 3.0, 0.0] == [store.get(one).elapsed_seconds for one in ids]
+
+
+def test_a_row_that_is_being_changed_delays_no_beat(
+    store: PostgresOptimizations, optimization_in: Callable[..., OptimizationId]
+) -> None:
+    """It is told of at the next one."""
+    changing, free = optimization_in(minutes=0), optimization_in(minutes=1)
+    for one in (changing, free):
+        store.update(one, to(RUNNING))
+    told: list[object] = []
+
+    def change(now: Optimization) -> Optimization:
+        told.append(store.beat([Beat(optimization_id=one, elapsed_seconds=1.0) for one in (changing, free)]))
+        return now
+
+    store.update(changing, change)
+
+    assert [{free: Heard()}] == told
+    assert {changing, free} == store.beat(
+        [Beat(optimization_id=one, elapsed_seconds=2.0) for one in (changing, free)]
+    ).keys()
+
+
+def test_a_beat_of_one_tenant_reaches_no_other(
+    database: Database, store: PostgresOptimizations, other_tenant: TenantId, optimization_id: OptimizationId
+) -> None:
+    store.update(optimization_id, to(RUNNING))
+
+    heard = PostgresOptimizations(database, other_tenant).beat(
+        [Beat(optimization_id=optimization_id, elapsed_seconds=9.5)]
+    )
+
+    assert {} == heard
+    assert 0.0 == store.get(optimization_id).elapsed_seconds
+
+
+def test_a_beat_tells_what_another_process_took(
+    store: PostgresOptimizations, database_url: str, tenant: TenantId, optimization_in: Callable[..., OptimizationId]
+) -> None:
+    """Only of the one that was lost; its row is the other's to write."""
+    lost, ours = optimization_in(minutes=0), optimization_in(minutes=1)
+    with ExitStack() as stack:
+        for one in (lost, ours):
+            store.update(one, to(RUNNING))
+            stack.enter_context(store.owning(one))
+        _end_sessions(database_url)
+        elsewhere = stack.enter_context(Database.open(database_url))
+        stack.enter_context(PostgresOptimizations(elsewhere, tenant).owning(lost))
+
+        heard = store.beat([Beat(optimization_id=one, elapsed_seconds=9.5) for one in (lost, ours)])
+
+    assert isinstance(heard[lost].taken, ConflictError)
+    assert Heard() == heard[ours]
+    assert [0.0, 9.5] == [store.get(one).elapsed_seconds for one in (lost, ours)]
 
 
 def test_letting_go_of_a_lost_connection_is_no_error(
