@@ -28,6 +28,10 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements/test.txt
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.test requirements/bench.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
 setup: $(VENV)/.run  ## install what running needs into .venv
 
 setup-test: $(VENV)/.test  ## install what testing needs too
@@ -49,7 +53,7 @@ unit: setup-test
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=95
 
-bench: setup-test  ## measure against the alternatives, paired in one run
+bench: $(VENV)/.bench  ## measure against the alternatives, paired in one run
 	@$(BIN)/python -m benchmarks
 
 mutation: setup-test  ## break statistics, ledger and budget on purpose; every break must turn a test red
@@ -58,6 +62,7 @@ mutation: setup-test  ## break statistics, ledger and budget on purpose; every b
 lock: $(UV)  ## compile requirements/ anew
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --output-file requirements/run.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraint requirements/run.txt pyproject.toml --group test --output-file requirements/test.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraint requirements/test.txt --group bench --output-file requirements/bench.txt
 	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - --output-file requirements/uv.txt
 
 clean:  ## remove the environment and every cache

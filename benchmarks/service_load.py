@@ -1,15 +1,15 @@
 """The service under load: admission of a thousand at once, a hundred running, status and sockets beside them.
 
 Everything is on the loopback of one machine: the service in a process of its own as `dspy-opt serve` runs it, the
-model server in another, the callers in this one. Status is asked at fixed moments, whether or not earlier answers have
-come (open loop), and its latency counts from the moment it should have been asked.
+model server in another, the callers in this one. Status is asked by locust users, each once a second: the table says
+how many requests came of it, for a user who waits for an answer asks less often.
 """
 
 import asyncio
 import json
+import math
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,6 +37,7 @@ SOCKETS = 200
 REQUESTS_A_SECOND = 200
 SECONDS = 10
 MODEL_LATENCY_SECONDS = 2.0
+ENDS = ("result", "error")
 ANSWER = "[[ ## answer ## ]]\nOK\n\n[[ ## completed ## ]]"
 AGENT = {
     "name": "oracle",
@@ -100,9 +101,9 @@ _NOTES = (
     ),
     (
         f"Beside: {RUNNING} optimizations run at once (an answer of the model takes {MODEL_LATENCY_SECONDS:g} s, one "
-        f"call in flight each), {SOCKETS} WebSocket clients listen, status is asked {REQUESTS_A_SECOND} times a second "
-        f"for {SECONDS} s. One process takes requests, another works; callers, model server and PostgreSQL share their "
-        "cores. Memory is the worker's."
+        f"call in flight each), {SOCKETS} WebSocket clients listen, {REQUESTS_A_SECOND} locust users ask for a status "
+        f"once a second for {SECONDS} s. One process takes requests, another works; callers, model server and "
+        "PostgreSQL share their cores. Memory is the worker's."
     ),
 )
 
@@ -183,7 +184,7 @@ async def _beside(service: Service, worker: Service) -> dict[str, Json]:
         listeners = [asyncio.create_task(_listen(service, ids[n % RUNNING], heard[n])) for n in range(SOCKETS)]
         await asyncio.sleep(3.0)
         running_before = await _running(client)
-        waits = await _status_at_fixed_moments(client, ids)
+        asked = await _ask_for_status(service, ids)
         running_after = await _running(client)
         peak = worker.resident_mb()
         done, waiting = await asyncio.wait(listeners, timeout=400.0)
@@ -191,25 +192,21 @@ async def _beside(service: Service, worker: Service) -> dict[str, Json]:
             one.cancel()
         statuses: Counter[str] = Counter()
         logged: dict[str, list[int]] = {}
+        errors: set[str] = set()
         for one in ids:
-            statuses[(await client.get(f"/api/v1/optimizations/{one}/status")).json()["status"]] += 1
+            ended = (await client.get(f"/api/v1/optimizations/{one}/status")).json()
+            statuses[ended["status"]] += 1
+            errors |= {ended["error"]} - {None}
             log = (await client.get(f"/api/v1/optimizations/{one}/log", params={"limit": 1000})).json()["items"]
             logged[one] = [event["id"] for event in log]
-    missed = sum(
-        len([event for event in logged[ids[n % RUNNING]] if event > heard[n].ids[0] and event not in heard[n].ids])
-        for n in range(SOCKETS)
-        if heard[n].ids
-    )
+    missed = sum(_missed(logged[ids[n % RUNNING]], heard[n]) for n in range(SOCKETS) if heard[n].ids)
     doubled = sum(len(one.ids) - len(set(one.ids)) for one in heard)
-    quantiles = statistics.quantiles(waits, n=100)
     return {
-        "p50_ms": 1000 * quantiles[49],
-        "p95_ms": 1000 * quantiles[94],
-        "p99_ms": 1000 * quantiles[98],
-        "requests": len(waits),
+        **asked,
         "running_before": running_before,
         "running_after": running_after,
         "ended": dict(statuses),
+        "errors": sorted(errors),
         "sockets_ended": len(done),
         "socket_messages": sum(len(one.ids) for one in heard),
         "missed": missed,
@@ -219,6 +216,12 @@ async def _beside(service: Service, worker: Service) -> dict[str, Json]:
         "mb_each": (peak - idle) / RUNNING,
         "load": load(),
     }
+
+
+def _missed(logged: Sequence[int], heard: Heard) -> int:
+    """Return how many events a socket was not told of between its first message and the end it heard, if it did."""
+    last = heard.ids[-1] if heard.last in ENDS else math.inf
+    return len({event for event in logged if heard.ids[0] < event <= last} - set(heard.ids))
 
 
 async def _until_running(client: httpx.AsyncClient) -> None:
@@ -243,26 +246,34 @@ async def _listen(service: Service, optimization_id: str, heard: Heard) -> None:
             heard.last = told["type"]
 
 
-async def _status_at_fixed_moments(client: httpx.AsyncClient, ids: Sequence[str]) -> list[float]:
-    waits: list[float] = []
+async def _ask_for_status(service: Service, ids: Sequence[str]) -> dict[str, Json]:
+    """Return what locust measured: requests, failures and quantiles of the answers' times."""
+    command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("status_callers.py")), "--headless"]
+    terms = ["-u", str(REQUESTS_A_SECOND), "-r", str(REQUESTS_A_SECOND), "-t", f"{SECONDS}s", "--json", "--skip-log"]
+    asking = await asyncio.create_subprocess_exec(
+        *command, *terms, "--host", service.base_url,
+        env={**os.environ, "STATUS_CALLERS_IDS": ",".join(ids)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    told, _ = await asking.communicate()
+    (stats,) = json.loads(told)
+    times = sorted((float(milliseconds), count) for milliseconds, count in stats["response_times"].items())
+    return {
+        "requests": stats["num_requests"],
+        "failures": stats["num_failures"],
+        "requests_a_second": stats["num_requests"] / (stats["last_request_timestamp"] - stats["start_time"]),
+        **{f"p{percent}_ms": _quantile(times, percent / 100) for percent in (50, 95, 99)},
+    }
 
-    async def ask(due: float, optimization_id: str) -> None:
-        try:
-            response = await client.get(f"/api/v1/optimizations/{optimization_id}/status")
-        except httpx.ReadError:
-            # The server closed an idle connection at the moment it was used again: any client asks anew.
-            response = await client.get(f"/api/v1/optimizations/{optimization_id}/status")
-        response.raise_for_status()
-        waits.append(time.perf_counter() - due)
 
-    began = time.perf_counter()
-    tasks = []
-    for number in range(REQUESTS_A_SECOND * SECONDS):
-        due = began + number / REQUESTS_A_SECOND
-        await asyncio.sleep(max(due - time.perf_counter(), 0.0))
-        tasks.append(asyncio.create_task(ask(due, ids[number % len(ids)])))
-    await asyncio.gather(*tasks)
-    return waits
+def _quantile(times: Sequence[tuple[float, int]], share: float) -> float:
+    """Return the smallest time that this share of the requests did not exceed."""
+    wanted = share * sum(count for _, count in times)
+    seen = 0
+    for milliseconds, count in times:
+        seen += count
+        if seen >= wanted:
+            return milliseconds
+    raise ValueError("wanted: answers; found: none; possible: see what the service says")
 
 
 def _admission_table(found: dict[str, Json]) -> Table:
@@ -290,15 +301,18 @@ def _beside_table(found: dict[str, Json]) -> Table:
     return Table(
         title=f"Status {REQUESTS_A_SECOND} times a second beside {RUNNING} running, {SOCKETS} sockets",
         columns=(
-            "running before / after", "p50 ms", "p95 ms", "p99 ms", "ended", "socket messages", "missed", "doubled",
+            "running before / after", "requests/s", "failed", "p50 ms", "p95 ms", "p99 ms", "ended",
+            "socket messages", "missed", "doubled",
             "MB idle", "MB at most", "MB each", "load",
         ),
         rows=(
             (
                 f"{found['running_before']} / {found['running_after']}",
-                number("p50_ms", ".1f"),
-                number("p95_ms", ".1f"),
-                number("p99_ms", ".1f"),
+                number("requests_a_second"),
+                number("failures"),
+                number("p50_ms"),
+                number("p95_ms"),
+                number("p99_ms"),
                 str(found["ended"]),
                 number("socket_messages"),
                 number("missed"),

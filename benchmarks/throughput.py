@@ -27,11 +27,11 @@ from benchmarks.house import (
 )
 from benchmarks.machine import load
 from benchmarks.speller import AGENT
+from dspy_optimization.adapters.interpreter import SHORT_SECONDS
 from dspy_optimization.agents.example import Example, ExampleId
 from dspy_optimization.agents.metrics import metrics_from_specs
 from dspy_optimization.agents.objective import Objective, Objectives
 from dspy_optimization.bootstrap import open_engine
-from dspy_optimization.cli.command_line import SWITCH_SECONDS
 from dspy_optimization.engine import Engine
 from dspy_optimization.evaluation.agent import Calls
 from dspy_optimization.evaluation.evaluator import Evaluator
@@ -166,7 +166,7 @@ def _engine(engine: Engine, tag: str, rounds: int, latency: float) -> Run:
     ):
         calls = _Stamped(calls=session.scope("baseline", stop), stamps=stamps)
         usual = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)  # as in a process of the command line or the service
+        sys.setswitchinterval(SHORT_SECONDS)  # as in a process of the command line or the service
         try:
             return _timed(lambda: evaluator.evaluate(agent.baseline, examples, calls, stop), stamps, latency)
         finally:

@@ -6,7 +6,7 @@
 import logging
 import sys
 
-from dspy_optimization.cli.command_line import SWITCH_SECONDS
+from dspy_optimization.adapters.interpreter import SHORT_SECONDS
 from dspy_optimization.cli.logs import configure_logs, quieten_libraries
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.settings import read_settings
@@ -14,7 +14,7 @@ from dspy_optimization.web.app import create_app
 
 try:
     app = create_app(read_settings())
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SHORT_SECONDS)
     configure_logs(logging.INFO, as_json=not sys.stderr.isatty())
     quieten_libraries()
 except InvalidRequestError as error:

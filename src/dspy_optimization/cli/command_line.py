@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from dspy_optimization.adapters.interpreter import SHORT_SECONDS
 from dspy_optimization.cli.catalog_commands import add_catalog
 from dspy_optimization.cli.exits import EXPLAINED, exit_code_of
 from dspy_optimization.cli.optimize_commands import add_optimize
@@ -18,9 +19,6 @@ from dspy_optimization.cli.setup_commands import add_setup
 from dspy_optimization.errors import EngineError
 
 _DEBUG = "--debug"
-SWITCH_SECONDS = 0.0005
-"""How long a thread keeps the interpreter while others wait: an answer of a model passes through several threads, and
-at Python's 5 ms each of them may wait that long. Our own measurement: docs/performance.md."""
 
 
 class Commands(TyperGroup):
@@ -101,5 +99,5 @@ def main() -> None:
     if not sys.warnoptions and _DEBUG not in sys.argv:
         # Deprecations inside libraries are nothing a person at a terminal can mend.
         warnings.simplefilter("ignore")
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SHORT_SECONDS)
     build_app()()

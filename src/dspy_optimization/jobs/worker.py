@@ -108,8 +108,10 @@ class Attempt:
 class JobWorker:
     """Makes the attempts of one process. Thread-safe."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, running_changed: Callable[[int], None] | None = None) -> None:
+        """Carry out with `handler`; `running_changed` is told how many attempts run whenever that changes."""
         self._handler = handler
+        self._running_changed = running_changed
         self._interruption = Interruption()
         self._abandoned = threading.Event()
         self._running = 0
@@ -133,13 +135,11 @@ class JobWorker:
         """
         if self._interruption.is_set:
             raise LeftToOthers(job.id)
-        with self._count:
-            self._running += 1
+        self._count_running(1)
         try:
             return self._attempt(job)
         finally:
-            with self._count:
-                self._running -= 1
+            self._count_running(-1)
 
     def interrupt(self) -> None:
         """Ask every attempt to end and begin none: other processes go on."""
@@ -149,6 +149,12 @@ class JobWorker:
         """Let go of every attempt without a word: others were given the jobs while this process was not seen."""
         self._abandoned.set()
         self._interruption.set()
+
+    def _count_running(self, by: int) -> None:
+        with self._count:
+            self._running += by
+            if self._running_changed is not None:
+                self._running_changed(self._running)
 
     def _attempt(self, job: Job) -> Attempt:
         try:

@@ -1,8 +1,10 @@
 """Who asks, and whether they may. Every route says which permission it needs or that it is public."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Request, WebSocket
 from fastapi.dependencies.models import Dependant
@@ -12,10 +14,13 @@ from starlette.requests import HTTPConnection
 
 from dspy_optimization.agents.untrusted import closest, shown
 from dspy_optimization.engine import Engine
-from dspy_optimization.errors import InvalidRequestError
+from dspy_optimization.errors import InvalidRequestError, StoreError
+from dspy_optimization.jobs.job import Priority
 from dspy_optimization.serving import Serving
 from dspy_optimization.tenancy import LOCAL_PRINCIPAL, Permission, Principal
 from dspy_optimization.web.problems import AccessError
+
+Told = TypeVar("Told")
 
 COOKIE = "dspy_opt_key"
 """Where a browser keeps the key it logged in with."""
@@ -58,6 +63,13 @@ def identify(serving: Serving, key: str | None) -> Principal:
     return found
 
 
+async def recognized(serving: Serving, key: str | None) -> Principal:
+    """Return who holds the key, as `identify`; a thread is taken only where there is a key to look up."""
+    if key is None or not serving.settings.service.require_keys:
+        return identify(serving, key)
+    return await run_in_threadpool(identify, serving, key)
+
+
 def unknown_key() -> AccessError:
     """Return the error of a key that opens nothing."""
     return AccessError(
@@ -82,10 +94,11 @@ class Require:
 
     permission: Permission
 
-    def __call__(self, request: Request) -> Engine:
+    async def __call__(self, request: Request) -> Engine:
         """Return the engine of the tenant that asks. Raises `AccessError`."""
         serving = serving_of(request)
-        principal = identify(serving, key_of(request))
+        principal = await recognized(serving, key_of(request))
+        request.state.principal = principal
         check(principal, self.permission)
         _check_origin(request)
         _check_query(request)
@@ -95,16 +108,93 @@ class Require:
 async def admit(socket: WebSocket, permission: Permission) -> Engine:
     """Return the engine of whoever opens a socket, before it is accepted. Raises `AccessError`."""
     serving = serving_of(socket)
-    principal = await run_in_threadpool(identify, serving, key_of(socket))
+    principal = await recognized(serving, key_of(socket))
+    socket.state.principal = principal
     check(principal, permission)
     _check_origin(socket)
     return serving.engine(principal.tenant)
 
 
+def principal_of(connection: HTTPConnection) -> Principal:
+    """Return who asks, as the route's own dependency found out."""
+    return cast("Principal", connection.state.principal)
+
+
+def operates(connection: HTTPConnection) -> bool:
+    """Say whether who asks may see what concerns the whole installation: hosts, processes, addresses.
+
+    Asks nobody: where it is not known who asks, as on public routes and without the database, the answer is no.
+    """
+    if not serving_of(connection).settings.service.require_keys:
+        return True
+    principal: Principal | None = getattr(connection.state, "principal", None)
+    return principal is not None and principal.may(Permission.ADMINISTER)
+
+
+def check_priority(connection: HTTPConnection, priority: str) -> None:
+    """Raise `AccessError` for the priority high of who may not operate: it goes before what others wait for."""
+    if priority == Priority.HIGH and not operates(connection):
+        raise AccessError(
+            f"constraints.priority: wanted: a key that may administer, for {priority}; found: the role "
+            f"{principal_of(connection).role.value}; possible: normal, low, or ask who operates the service",
+            status=403,
+        )
+
+
+def is_operator(connection: HTTPConnection) -> bool:
+    """Say the same of who asks on a public route, where the key has to be looked up for it; without one, no."""
+    if operates(connection):
+        return True
+    try:
+        return identify(serving_of(connection), key_of(connection)).may(Permission.ADMINISTER)
+    except (AccessError, StoreError):
+        return False
+
+
+async def still_admitted(connection: HTTPConnection, permission: Permission) -> bool:
+    """Say whether whoever opened a stream may go on: a revoked or expired key ends what it opened.
+
+    One look-up by primary key. While the database is away nobody is turned out, for then nothing is told either.
+    """
+    serving = serving_of(connection)
+    if not serving.settings.service.require_keys:
+        return True
+    try:
+        return (await recognized(serving, key_of(connection))).may(permission)
+    except AccessError:
+        return False
+    except StoreError:
+        return True
+
+
+async def while_admitted(
+    connection: HTTPConnection,
+    permission: Permission,
+    messages: AsyncGenerator[Told],
+    *,
+    every_seconds: float = 30.0,
+    seconds: Callable[[], float] = time.monotonic,
+) -> AsyncGenerator[Told]:
+    """Yield the messages of a stream while who opened it is still admitted.
+
+    It is asked before a message (or the None of a silent while) that comes so long after the last time, so a stream
+    with a heartbeat outlives its key by no more than both together. Raises `AccessError` (401) when the key has ended;
+    the messages are closed in any case.
+    """
+    asked = seconds()
+    async with aclosing(messages):
+        async for message in messages:
+            if seconds() - asked >= every_seconds:
+                if not await still_admitted(connection, permission):
+                    raise unknown_key()
+                asked = seconds()
+            yield message
+
+
 def _check_query(request: Request) -> None:
     """Refuse parameters that the address does not have: a misspelt filter must not show everything."""
     route = request.scope.get("route")
-    if not isinstance(route, APIRoute):
+    if not request.query_params or not isinstance(route, APIRoute):
         return
     known = sorted(set(_query_names(route.dependant)))
     for name in request.query_params:

@@ -13,13 +13,27 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
+from dspy_optimization.adapters.postgres.overview_store import PostgresOverview
 from dspy_optimization.serving import ServiceRole, Serving, open_serving
 from dspy_optimization.settings import Settings
-from dspy_optimization.web import problems, streams
+from dspy_optimization.web import problems
+from dspy_optimization.web.access import operates
 from dspy_optimization.web.dashboard import pages
 from dspy_optimization.web.doors import Doors
-from dspy_optimization.web.hub import EventHub
-from dspy_optimization.web.routes import agents, catalog, datasets, evidence, optimizations, system, webhooks
+from dspy_optimization.web.firing import Firer
+from dspy_optimization.web.routes import (
+    agents,
+    catalog,
+    datasets,
+    evidence,
+    optimizations,
+    schedules,
+    system,
+    webhooks,
+)
+from dspy_optimization.web.status_board import StatusBoard
+from dspy_optimization.web.streams import routes as streams
+from dspy_optimization.web.streams.hub import EventHub
 
 DESCRIPTION = """Makes LLM agents measurably better, and proves it on data nobody optimized on.
 
@@ -34,6 +48,7 @@ ROUTERS = (
     datasets.router,
     catalog.router,
     webhooks.router,
+    schedules.router,
     streams.router,
     pages.router,
 )
@@ -85,11 +100,17 @@ def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastA
         try:
             app.state.serving = serving
             app.state.hub = EventHub(serving.foundation.url)
+            database = serving.foundation.database
+            app.state.board = StatusBoard(lambda tenant, ids: PostgresOverview(database, tenant).moments(ids))
             await app.state.hub.start()
+            firer = Firer(serving)
             try:
+                if role is not ServiceRole.WORKER:
+                    firer.start()
                 with _heeding_signals(serving, app.state.hub):
                     yield
             finally:
+                await run_in_threadpool(firer.stop)
                 await app.state.hub.stop()
         finally:
             await run_in_threadpool(opened.__exit__, None, None, None)
@@ -109,7 +130,7 @@ def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastA
         allowed_hosts=settings.service.allowed_hosts,
         this_machine_only=not settings.service.require_keys,
     )
-    problems.install(app)
+    problems.install(app, operates)
     app.include_router(system.router)
     if role is not ServiceRole.WORKER:
         for router in ROUTERS:

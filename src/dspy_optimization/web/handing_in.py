@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -35,7 +35,8 @@ from dspy_optimization.optimization.proposing import (
     checked,
     estimated,
 )
-from dspy_optimization.optimization.request import Constraints, Optimization, TargetType
+from dspy_optimization.optimization.request import Constraints, Isolation, Optimization, TargetType
+from dspy_optimization.optimization.store import Hook
 from dspy_optimization.serving import Serving
 from dspy_optimization.web.schemas import ConstraintsIn, DatasetIn, OptimizeIn, TargetIn
 
@@ -52,6 +53,16 @@ class Prepared:
     estimate: Estimated
     estimated_seconds: float
     """What it will probably take, by what earlier ones took of their estimates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What hands a request in where no person does."""
+
+    told: Mapping[str, Json]
+    """Stands in the event of its acceptance."""
+    also: Callable[[OptimizationId], Hook]
+    """Returns what else happens in the transaction that keeps the request."""
 
 
 def prepare(serving: Serving, engine: Engine, body: OptimizeIn) -> Prepared:
@@ -78,9 +89,17 @@ def prepare(serving: Serving, engine: Engine, body: OptimizeIn) -> Prepared:
     )
 
 
-def hand_in(serving: Serving, engine: Engine, body: OptimizeIn, key: str | None) -> Optimization:
+def hand_in(
+    serving: Serving, engine: Engine, body: OptimizeIn, key: str | None, cause: Cause | None = None
+) -> Optimization:
     """Keep and queue the request, all or nothing; the same key again returns the optimization it made.
 
+    Args:
+        serving: what this process serves with.
+        engine: of the tenant that hands in.
+        body: what is wanted.
+        key: tells this request from others, however often it is sent.
+        cause: what hands it in; None: a person does.
     Raises:
         ConflictError: the key came with another body before.
         QueueFullError: as many wait as may wait.
@@ -92,9 +111,12 @@ def hand_in(serving: Serving, engine: Engine, body: OptimizeIn, key: str | None)
     if known is not None:
         return engine.stores.optimizations.get(known)
     prepared = prepare(serving, engine, body)
-    also = [lambda optimization_id: telling(_accepted(optimization_id, prepared, engine.steering.now()))]
+    told = {} if cause is None else cause.told
+    also = [lambda optimization_id: telling(_accepted(optimization_id, prepared, engine.steering.now(), told))]
     if key is not None:
         also.append(lambda optimization_id: requests.remembering(key, digest, optimization_id))
+    if cause is not None:
+        also.append(cause.also)
     try:
         return engine.steering.submit(engine.intake, prepared.checked, *also)
     except ConflictError:
@@ -104,7 +126,7 @@ def hand_in(serving: Serving, engine: Engine, body: OptimizeIn, key: str | None)
         return engine.stores.optimizations.get(known)
 
 
-def _accepted(optimization_id: OptimizationId, prepared: Prepared, at: datetime) -> Event:
+def _accepted(optimization_id: OptimizationId, prepared: Prepared, at: datetime, told: Mapping[str, Json]) -> Event:
     cost = prepared.estimate.cost
     return Event(
         type=EventType.OPTIMIZATION_ACCEPTED,
@@ -115,6 +137,7 @@ def _accepted(optimization_id: OptimizationId, prepared: Prepared, at: datetime)
             "estimated_seconds": prepared.estimated_seconds,
             "estimated_cost_usd": cost.cost_usd,
             "calls": cost.calls,
+            **told,
         },
         key=ACCEPTED_KEY,
     )
@@ -272,5 +295,6 @@ def _constraints(serving: Serving, given: ConstraintsIn) -> Constraints:
         lane=Lane.GPU if given.requires_gpu else Lane.CPU,
         priority=Priority(given.priority),
         deadline=deadline,
+        isolation=Isolation(given.isolation),
         requires_approval=given.requires_approval,
     )

@@ -43,6 +43,16 @@ class EngineCollector:
             limit.add_metric([lane.value], float(load.concurrency))
         yield jobs
         yield limit
+        shares = GaugeMetricFamily(
+            "dspy_opt_partition_jobs", "Optimizations by bounded algorithm and state.", labels=["partition", "state"]
+        )
+        most = GaugeMetricFamily("dspy_opt_partition_concurrency", "How many may run at once.", labels=["partition"])
+        for partition, share in self._serving.queue.partitions().items():
+            shares.add_metric([partition, "waiting"], float(share.waiting))
+            shares.add_metric([partition, "running"], float(share.running))
+            most.add_metric([partition], float(share.concurrency))
+        yield shares
+        yield most
         bound = GaugeMetricFamily("dspy_opt_queue_bound", "How many may wait.")
         bound.add_metric([], float(self._serving.settings.service.queue_size))
         yield bound

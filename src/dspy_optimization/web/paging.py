@@ -36,13 +36,16 @@ def unknown_cursor() -> InvalidRequestError:
     )
 
 
+def number_of(cursor: str | None) -> int:
+    """Return the number a cursor stands for; 0 without one. Raises `InvalidRequestError`."""
+    place = 0 if cursor is None else place_of(cursor)
+    if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < 1 << 63:
+        raise unknown_cursor()
+    return place
+
+
 def page_of(items: Sequence[Item], limit: int, cursor: str | None) -> Page[Item]:
     """Return a part of a list that is at hand whole."""
-    begin = 0
-    if cursor is not None:
-        place = place_of(cursor)
-        if not isinstance(place, int) or isinstance(place, bool) or place < 0:
-            raise unknown_cursor()
-        begin = place
+    begin = number_of(cursor)
     end = begin + limit
     return Page(items=list(items[begin:end]), next_cursor=cursor_of(end) if end < len(items) else None)

@@ -1,7 +1,8 @@
 """Errors as `application/problem+json` (RFC 9457): the one table from what went wrong to a status."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -19,12 +20,20 @@ from dspy_optimization.errors import (
     NoGpuError,
     NotFoundError,
     QueueFullError,
+    StoreError,
 )
 from dspy_optimization.events import Json
+from dspy_optimization.web.schemas import ConstraintsIn
 
 MEDIA_TYPE = "application/problem+json"
 QUEUE_FULL = "/problems/queue-full"
 """The `type` that tells a full queue from a service that is not there: both are 503."""
+_HIDDEN = (
+    "wanted: the database; found: it is away, or refuses; possible: try again in a moment, or ask who operates the "
+    "service: its log says more"
+)
+_FIELD = re.compile(r"(?P<path>[A-Za-z_][\w-]*(?:\[\d+\]|\.[A-Za-z_][\w-]*)*)(?: \([^()]*\))?: ")
+_NO_FIELDS = frozenset({"wanted", "found", "possible", "body"})
 logger = logging.getLogger(__name__)
 
 # The first class that fits; the order is from the special to the general.
@@ -96,26 +105,56 @@ def problem(
     return JSONResponse(body, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of this app become a problem."""
-    app.add_exception_handler(EngineError, _of_engine)
+def install(app: FastAPI, sees_addresses: Callable[[Request], bool]) -> None:
+    """Let every error of this app become a problem.
+
+    Args:
+        app: whose errors.
+        sees_addresses: whether who asks may read where the database is.
+    """
+
+    def of_engine(request: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, EngineError):
+            raise error
+        return _of_engine(request, error, sees_addresses)
+
+    app.add_exception_handler(EngineError, of_engine)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(Exception, _of_defect)
 
 
-def _of_engine(_request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, EngineError):
-        raise error
-    status = status_of(error)
+def field_error(sentence: str) -> Mapping[str, Json] | None:
+    """Return which field a sentence is about, and what it says of it; None when it does not begin with one.
+
+    `objectives[0].metric: …` is of the field `objectives.0.metric`, as the checks of a body's form name it; a bare name
+    of a constraint is that constraint.
+    """
+    found = _FIELD.match(sentence)
+    if found is None or found["path"] in _NO_FIELDS:
+        return None
+    path = found["path"].replace("[", ".").replace("]", "")
+    where = f"constraints.{path}" if path in ConstraintsIn.model_fields else path
+    return {"field": where, "message": sentence[found.end() :]}
+
+
+def _of_engine(request: Request, error: EngineError, sees_addresses: Callable[[Request], bool]) -> JSONResponse:
+    status, detail = status_of(error), str(error)
     headers: dict[str, str] = {}
     if status == 503:
         seconds = error.retry_after_seconds if isinstance(error, QueueFullError) else 5.0
         headers["Retry-After"] = str(max(round(seconds), 1))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, StoreError) and not sees_addresses(request):
+        logger.warning(
+            "Database does not serve a request",
+            extra={"action": "request_without_store", "error": detail, "path": request.url.path},
+        )
+        detail = _HIDDEN
+    one = field_error(detail) if status == 422 else None
     kind = QUEUE_FULL if isinstance(error, QueueFullError) else "about:blank"
-    return problem(status, str(error), headers=headers, kind=kind)
+    return problem(status, detail, errors=() if one is None else [one], headers=headers, kind=kind)
 
 
 def _of_validation(_request: Request, error: Exception) -> JSONResponse:

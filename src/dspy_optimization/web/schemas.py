@@ -1,14 +1,19 @@
 """What requests hold. Unknown fields are an error; what a configuration means is checked further in."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from dspy_optimization.agents.objective import Objective
+from dspy_optimization.web.asking_again import body_of, is_shown
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 JsonObject: TypeAlias = dict[str, Any]
 MOST = (1 << 53) - 1
 """The largest count and seed: beyond it JSON numbers lose digits elsewhere."""
+
+USUAL_MARGIN = Objective(metric="").margin
 
 
 class Request(BaseModel):
@@ -62,7 +67,18 @@ class ObjectiveIn(Request):
     weight: float | None = Field(default=None, gt=0, le=1e6)
     target_value: float | None = None
     guardrail: bool = False
-    margin: float | None = Field(default=None, ge=0, le=1)
+    margin: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Of a guardrail; the usual one may stand anywhere.",
+    )
+
+    @model_validator(mode="after")
+    def _without_what_means_nothing(self) -> Self:
+        if not self.guardrail and self.margin == USUAL_MARGIN:
+            self.margin = None
+        return self
 
 
 class ConstraintsIn(Request):
@@ -80,12 +96,19 @@ class ConstraintsIn(Request):
     concurrency: int = Field(default=8, ge=1, le=1024)
     requires_approval: bool = False
     requires_gpu: bool = False
-    priority: Literal["high", "normal", "low"] = "normal"
+    priority: Literal["high", "normal", "low"] = Field(
+        default="normal",
+        description="high: only with a key that may administer, for it goes before what others wait for.",
+    )
     deadline: datetime | None = Field(default=None, description="When it has to have ended; with a time zone.")
+    isolation: Literal["thread", "process"] = Field(
+        default="thread",
+        description="process: a process of its own, so that agents, tools and metrics which crash harm no other.",
+    )
 
 
 class OptimizeIn(Request):
-    """One optimization."""
+    """One optimization. The `request` of `GET /api/v1/optimizations/{id}` is taken as well, and asks for it again."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -123,6 +146,11 @@ class OptimizeIn(Request):
     algorithms: list[Text | dict[str, JsonObject]] = Field(default=["miprov2", "gepa"], max_length=16)
     constraints: ConstraintsIn = ConstraintsIn()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_what_was_shown(cls, data: object) -> object:
+        return body_of(data) if is_shown(data) else data
+
 
 class DatasetNew(DatasetIn):
     """A dataset to keep."""
@@ -145,6 +173,12 @@ class LaneIn(Request):
     """How many optimizations of a lane run at once."""
 
     concurrency: int = Field(ge=1, le=10_000)
+
+
+class PartitionIn(Request):
+    """How many optimizations that name an algorithm run at once."""
+
+    concurrency: int | None = Field(ge=1, le=10_000, description="Null: any number.")
 
 
 class LoginIn(Request):

@@ -1,23 +1,26 @@
 """From nouns to answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from dspy_optimization.adapters.postgres.documents import write
+from dspy_optimization.adapters.postgres.evidence_store import TrialRow
 from dspy_optimization.adapters.postgres.overview_store import Moment, Overview
-from dspy_optimization.adapters.report.curves import Curves
-from dspy_optimization.adapters.report.facts import Report
 from dspy_optimization.adapters.report.lineage import Ancestor
+from dspy_optimization.adapters.report.row_curves import RowCurves
 from dspy_optimization.adapters.report.val_examples import ExampleChange
 from dspy_optimization.adapters.report.word_changes import ComponentChange, component_changes
-from dspy_optimization.agents.candidate import Candidate
+from dspy_optimization.agents.candidate import Candidate, Fingerprint
+from dspy_optimization.agents.example import Split
 from dspy_optimization.evaluation.gate import Estimate
 from dspy_optimization.evaluation.model import Role
-from dspy_optimization.evaluation.trial import ExampleResult, Trial
+from dspy_optimization.evaluation.trial import ExampleResult
 from dspy_optimization.events import Json
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.web import answers
+from dspy_optimization.web.asking_again import body_of
 from dspy_optimization.web.handing_in import completion
 
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})
@@ -63,21 +66,50 @@ def summary(seen: Overview) -> answers.Summary:
     )
 
 
-def detail(seen: Overview) -> answers.Detail:
+def accepted(optimization: Optimization, told: Mapping[str, Json]) -> answers.Accepted:
+    """Return what is told of an optimization that was handed in; `told` is the data of the event that says so."""
+    seconds = _number(told.get("estimated_seconds"))
+    return answers.Accepted(
+        optimization_id=optimization.request.id,
+        status=optimization.status.value,
+        estimated_completion=None if seconds is None else completion(optimization.request.created_at, seconds),
+        estimated_cost_usd=_number(told.get("estimated_cost_usd")),
+        links=links_of(optimization.request),
+    )
+
+
+def detail(moment: Moment) -> answers.Detail:
     """Return the optimization with what was asked for."""
-    request = seen.optimization.request
+    request = moment.overview.optimization.request
     plain = write(request)["noun"]
     wanted = dict(plain) if isinstance(plain, dict) else {}
-    return answers.Detail(**summary(seen).model_dump(), request=wanted, links=links_of(request))
+    return answers.Detail(
+        **summary(moment.overview).model_dump(),
+        request=wanted,
+        body=body_of(wanted),
+        schedule=_of_schedule(moment.accepted),
+        links=links_of(request),
+    )
 
 
-def status(moment: Moment, result: OptimizationResult | None, now: datetime) -> answers.StatusOut:
+def _of_schedule(told: Mapping[str, Json]) -> answers.OfSchedule | None:
+    schedule, due_at = _text(told.get("schedule")), _text(told.get("due_at"))
+    if schedule is None:
+        return None
+    return answers.OfSchedule(
+        id=UUID(schedule),
+        name=_text(told.get("schedule_name")) or schedule,
+        due_at=None if due_at is None else datetime.fromisoformat(due_at),
+    )
+
+
+def status(moment: Moment, now: datetime) -> answers.StatusOut:
     """Return where the optimization stands."""
-    optimization, latest = moment.overview.optimization, moment.latest
+    overview, latest, result = moment.overview, moment.latest, moment.result
+    optimization, calls = overview.optimization, overview.lm_calls
     eta = _eta(optimization, moment)
-    calls = sum(one.calls for one in moment.spend)
     known = None if result is None else result.bill.answered_from_ledger
-    costs = {role.value: 0.0 for role in Role} | {one.role.value: one.cost_usd for one in moment.spend}
+    costs = {role.value: 0.0 for role in Role} | {one.role.value: one.cost_usd for one in overview.spend}
     return answers.StatusOut(
         optimization_id=optimization.request.id,
         status=optimization.status.value,
@@ -85,14 +117,14 @@ def status(moment: Moment, result: OptimizationResult | None, now: datetime) -> 
         estimated_completion=None if eta is None else completion(now, eta),
         metrics=answers.Metrics(
             current_iteration=_whole(latest.get("iteration")),
-            best_score=moment.overview.best_score,
+            best_score=overview.best_score,
             algorithm=_text(latest.get("algorithm")),
             phase=_text(latest.get("phase")),
-            trials=moment.overview.trials,
+            trials=overview.trials,
             lm_calls=calls,
             cache_hit_rate=None if known is None or known + calls == 0 else known / (known + calls),
             cost_usd={**costs, "total": sum(costs.values())},
-            tokens=sum(one.tokens for one in moment.spend),
+            tokens=sum(one.tokens for one in overview.spend),
             elapsed_seconds=optimization.elapsed_seconds,
             eta_seconds=eta,
         ),
@@ -155,24 +187,23 @@ def results(result: OptimizationResult) -> answers.Results:
     )
 
 
-def candidate(trial: Trial, report: Report) -> answers.CandidateOut:
-    """Return one measured candidate."""
-    fingerprint = trial.candidate.fingerprint
-    full = report.curves.complete_of(fingerprint)
-    n_val = len(report.dataset.splits[trial.split])
+def candidate(
+    row: TrialRow, sizes: Mapping[Split, int], baseline: Fingerprint | None, chosen: Fingerprint | None
+) -> answers.CandidateOut:
+    """Return one measured candidate; `sizes` are those of the splits."""
     return answers.CandidateOut(
-        candidate=fingerprint,
-        algorithm=trial.algorithm,
-        split=trial.split.value,
-        score=trial.score,
-        n_examples=len(trial.results),
-        complete=full is not None and len(trial.results) >= n_val,
-        iteration=trial.iteration,
-        paid_calls=trial.paid_calls,
-        recorded_at=trial.recorded_at,
-        parents=list(trial.candidate.parents),
-        is_baseline=report.baseline is not None and fingerprint == report.baseline.fingerprint,
-        is_chosen=report.chosen is not None and fingerprint == report.chosen.fingerprint,
+        candidate=row.candidate,
+        algorithm=row.algorithm,
+        split=row.split.value,
+        score=row.score,
+        n_examples=row.n_results,
+        complete=row.n_results >= sizes[row.split],
+        iteration=row.iteration,
+        paid_calls=row.paid_calls,
+        recorded_at=row.recorded_at,
+        parents=list(row.parents),
+        is_baseline=row.candidate == baseline,
+        is_chosen=row.candidate == chosen,
     )
 
 
@@ -199,7 +230,7 @@ def diff(before: Candidate, after: Candidate) -> answers.Diff:
     )
 
 
-def curve(curves: Curves, most: int) -> answers.Curve:
+def curve(curves: RowCurves, most: int) -> answers.Curve:
     """Return the curve with so many points at most: all steps of the best are kept, the rest is thinned evenly."""
     points = curves.points
     kept: Sequence[object] = points
@@ -223,7 +254,7 @@ def curve(curves: Curves, most: int) -> answers.Curve:
             answers.BestStep(paid_calls=step.paid_calls, score=step.score, candidate=step.candidate)
             for step in curves.best
         ],
-        baseline_score=_baseline_score(curves),
+        baseline_score=None if curves.baseline is None else curves.baseline.score,
         total=len(points),
     )
 
@@ -275,13 +306,6 @@ def _component_diff(change: ComponentChange) -> answers.ComponentDiff:
         demos_kept=change.demos_kept,
         demos_reordered=change.demos_reordered,
     )
-
-
-def _baseline_score(curves: Curves) -> float | None:
-    if curves.baseline is None:
-        return None
-    point = curves.complete_of(curves.baseline.candidate.fingerprint)
-    return None if point is None else point.score
 
 
 def _outcome(result: ExampleResult, metric: str) -> answers.Outcome:

@@ -192,3 +192,16 @@ def test_an_interruption_tells_late_listeners_at_once_and_each_once() -> None:
         pass
 
     assert ["there", "late"] == told
+
+
+def test_who_wants_to_know_is_told_how_many_run() -> None:
+    """Also after an attempt that breaks."""
+    told: list[int] = []
+
+    def broken(_: Interruption) -> Outcome:
+        raise RuntimeError("a defect")
+
+    for work in (lambda _: Outcome.DONE, broken):
+        JobWorker(Handling(work=work), told.append).attempt(JOB)
+
+    assert [1, 0, 1, 0] == told

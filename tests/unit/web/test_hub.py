@@ -16,21 +16,10 @@ from dspy_optimization.errors import NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.optimization.standing import Standing
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
-from dspy_optimization.web import hub as hubs
-from dspy_optimization.web.hub import (
-    CHANNEL,
-    KEPT,
-    SESSION_NAME,
-    EventHub,
-    Feed,
-    Message,
-    MessageType,
-    Page,
-    Place,
-    SplitSizes,
-    StreamTerms,
-    happens,
-)
+from dspy_optimization.web.streams import hub as hubs
+from dspy_optimization.web.streams.feed import KEPT, Feed, happens
+from dspy_optimization.web.streams.hub import CHANNEL, SESSION_NAME, EventHub
+from dspy_optimization.web.streams.messages import Message, MessageType, Page, Place, SplitSizes, StreamTerms
 from loops import run
 
 ONE = OptimizationId(UUID("00000000-0000-7000-8000-0000000000aa"))

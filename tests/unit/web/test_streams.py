@@ -45,14 +45,16 @@ from dspy_optimization.optimization.result import Artifact, OptimizationResult
 from dspy_optimization.settings import Settings, read_settings
 from dspy_optimization.statistics import Verdict
 from dspy_optimization.tenancy import LOCAL_TENANT, AccessRole, TenantId
-from dspy_optimization.web import streams
-from dspy_optimization.web.hub import KEPT, SESSION_NAME, EventHub, StreamTerms
 from dspy_optimization.web.problems import install
+from dspy_optimization.web.streams import routes as streams
+from dspy_optimization.web.streams.feed import KEPT
+from dspy_optimization.web.streams.hub import SESSION_NAME, EventHub
+from dspy_optimization.web.streams.messages import StreamTerms
+from dspy_optimization.web.streams.teller import PAGE
 from loops import run
 
 OTHER = TenantId(UUID("00000000-0000-7000-8000-000000000002"))
 NEVER = StreamTerms(poll_seconds=3600.0)
-PAGE = streams.PAGE
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def served(serving: StandIn, terms: StreamTerms | None = None) -> Iterator[Serve
         await hub.stop()
 
     app = FastAPI(lifespan=lifespan)
-    install(app)
+    install(app, sees_addresses=lambda _request: False)
     app.include_router(streams.router)
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
@@ -595,6 +597,53 @@ def test_who_may_not_is_told_why(world: World) -> None:
             ):
                 answer = httpx.get(f"{base}/{path}", headers=headers)
                 assert (status, "application/problem+json") == (answer.status_code, answer.headers["content-type"])
+
+    alive(test)
+
+
+def test_a_revoked_key_ends_what_it_opened(world: World) -> None:
+    """The socket with 4401, the stream of server-sent events by its end; another key's streams go on."""
+    one = world.add()
+    gone, kept = (world.serving.keys.create(LOCAL_TENANT, AccessRole.VIEWER, name) for name in ("gone", "kept"))
+    settings = world.serving.settings
+    strict = replace(world.serving, settings=replace(settings, service=replace(settings.service, require_keys=True)))
+    terms = StreamTerms(heartbeat_seconds=0.05, recheck_seconds=0.1)
+    headers, others = ({"Authorization": f"Bearer {key}"} for key in (gone, kept))
+
+    async def test() -> None:
+        with served(strict, terms) as server:
+            path = f"/api/v1/optimizations/{one}/events"
+            async with (
+                server.socket(one, additional_headers=headers) as ending,
+                server.socket(one, additional_headers=others) as going_on,
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
+                client.stream("GET", path, headers=headers) as response,
+            ):
+                await take(ending, 1)
+                await take(going_on, 1)
+                world.serving.keys.revoke(gone.split("_")[1])
+
+                assert 4401 == (await rest(ending))[1]
+                assert [line async for line in response.aiter_lines()]
+                world.tell(one)
+                assert [world.ids(one)[-1]] == ids(await take(going_on, 1))
+
+    alive(test)
+
+
+def test_what_ended_too_long_ago_is_told_by_no_stream(world: World) -> None:
+    """As any other route says it: 410."""
+    one = world.add()
+    world.fail(one)
+    settings = world.serving.settings
+    short = replace(world.serving, settings=replace(settings, service=replace(settings.service, retention_days=0.0)))
+
+    async def test() -> None:
+        with served(short) as server:
+            async with server.socket(one) as connection:
+                assert ([], 4410) == await rest(connection)
+            answer = httpx.get(f"http://127.0.0.1:{server.port}/api/v1/optimizations/{one}/events")
+            assert 410 == answer.status_code
 
     alive(test)
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 from dspy_optimization.adapters.postgres.database import Database
+from dspy_optimization.adapters.postgres.documents import read
 from dspy_optimization.adapters.postgres.optimization_store import optimization_of
 from dspy_optimization.adapters.postgres.tables import (
     event,
@@ -21,6 +23,7 @@ from dspy_optimization.evaluation.ledger import ChargeStatus, OptimizationId
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.events import EventType, Json
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
+from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.tenancy import TenantId
 
 ACCEPTED_KEY = "accepted"
@@ -51,20 +54,6 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
-    """One optimization at a glance. Scores are of all of `val`."""
-
-    optimization: Optimization
-    baseline_score: float | None
-    best_score: float | None
-    trials: int
-    lm_calls: int
-    cost_usd: float
-    result: dict[str, Json] | None
-    """What the result says of itself: verdict, reason, improvement_percentage, difference; None while there is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RoleSpend:
     """What a role took."""
 
@@ -75,15 +64,38 @@ class RoleSpend:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """One optimization at a glance. Scores are of all of `val`."""
+
+    optimization: Optimization
+    baseline_score: float | None
+    best_score: float | None
+    trials: int
+    spend: Sequence[RoleSpend]
+    result: dict[str, Json] | None
+    """What the result says of itself: verdict, reason, improvement_percentage, difference; None while there is none."""
+
+    @property
+    def lm_calls(self) -> int:
+        """Calls of all roles."""
+        return sum(one.calls for one in self.spend)
+
+    @property
+    def cost_usd(self) -> float:
+        """Of all roles."""
+        return sum(one.cost_usd for one in self.spend)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What is known of a running optimization beyond its row."""
+    """What is known of an optimization now."""
 
     overview: Overview
-    spend: Sequence[RoleSpend]
     latest: dict[str, Json]
     """Data of the newest progress event; empty before the first."""
     accepted: dict[str, Json]
     """What was estimated when it was handed in; empty when nobody did."""
+    result: OptimizationResult | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,21 +124,28 @@ def _overview() -> "sa.Select[tuple[object, ...]]":
         sa.func.max(of_val.c.score).filter(of_val.c.algorithm == "baseline").label("baseline"),
         sa.func.count().label("trials"),
     ).lateral("trials")
-    charges = (
+    by_role = (
         sa.select(
-            sa.func.count().label("calls"), sa.func.coalesce(sa.func.sum(lm_charge.c.cost_usd), 0.0).label("cost")
+            lm_charge.c.role,
+            sa.func.count().label("calls"),
+            sa.func.coalesce(sa.func.sum(lm_charge.c.cost_usd), 0.0).label("cost_usd"),
+            sa.func.coalesce(sa.func.sum(lm_charge.c.prompt_tokens + lm_charge.c.completion_tokens), 0).label("tokens"),
         )
         .where(
             lm_charge.c.tenant_id == same[0],
             lm_charge.c.optimization_id == same[1],
             lm_charge.c.status != ChargeStatus.FAILED,
         )
+        .group_by(lm_charge.c.role)
         .correlate(table)
-        .lateral("charges")
+        .subquery("by_role")
+    )
+    charges = sa.select(sa.func.json_agg(sa.func.row_to_json(sa.literal_column("by_role"))).label("spend")).select_from(
+        by_role
     )
     joined = (
         table.join(trials, sa.true())
-        .join(charges, sa.true())
+        .join(charges.lateral("charges"), sa.true())
         .outerjoin(
             result,
             sa.and_(result.c.tenant_id == same[0], result.c.optimization_id == same[1]),
@@ -137,8 +156,7 @@ def _overview() -> "sa.Select[tuple[object, ...]]":
         trials.c.best,
         trials.c.baseline,
         trials.c.trials,
-        charges.c.calls,
-        charges.c.cost,
+        sa.literal_column("charges.spend", JSON()).label("spend"),
         result.c.optimization_details.label("details"),
         result.c.improvement_percentage,
         result.c.statistical_significance,
@@ -146,29 +164,26 @@ def _overview() -> "sa.Select[tuple[object, ...]]":
     ).select_from(joined)
 
 
-# Built once: building a query takes longer than asking it. Each is of one optimization, `id`.
-_OVERVIEW = _overview()
-_ID = sa.bindparam("id", type_=sa.Uuid())
-_ONE = _OVERVIEW.where(optimization_request.c.optimization_id == _ID)
-_SPEND = (
-    sa.select(
-        lm_charge.c.role,
-        sa.func.count(),
-        sa.func.sum(lm_charge.c.cost_usd),
-        sa.func.sum(lm_charge.c.prompt_tokens + lm_charge.c.completion_tokens),
+def _of_event(*which: sa.ColumnElement[bool]) -> "sa.ScalarSelect[object]":
+    """Return the newest event like this of the optimization in the query around."""
+    table = optimization_request
+    return (
+        sa.select(event.c.data)
+        .where(event.c.tenant_id == table.c.tenant_id, event.c.optimization_id == table.c.optimization_id, *which)
+        .order_by(event.c.event_id.desc())
+        .limit(1)
+        .correlate(table)
+        .scalar_subquery()
     )
-    .where(lm_charge.c.optimization_id == _ID, lm_charge.c.status != ChargeStatus.FAILED)
-    .group_by(lm_charge.c.role)
-)
-_PROGRESS: "sa.Select[dict[str, Json]]" = (
-    sa.select(event.c.data)
-    .where(event.c.optimization_id == _ID, event.c.type == EventType.PROGRESS.value)
-    .order_by(event.c.event_id.desc())
-    .limit(1)
-)
-_ACCEPTED: "sa.Select[dict[str, Json]]" = sa.select(event.c.data).where(
-    event.c.optimization_id == _ID, event.c.key == ACCEPTED_KEY
-)
+
+
+# Built once: building a query takes longer than asking it.
+_OVERVIEW = _overview()
+_MOMENTS = _OVERVIEW.add_columns(
+    _of_event(event.c.type == EventType.PROGRESS.value).label("latest"),
+    _of_event(event.c.key == ACCEPTED_KEY).label("accepted"),
+    optimization_result.c.document.label("result_document"),
+).where(optimization_request.c.optimization_id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.Uuid()))))
 
 
 class PostgresOverview:
@@ -197,27 +212,18 @@ class PostgresOverview:
         with self._database.transaction(self._tenant) as connection:
             return [_seen(row) for row in connection.execute(query)]
 
+    def moments(self, optimization_ids: Sequence[OptimizationId]) -> Mapping[OptimizationId, Moment]:
+        """Return where these stand; one that is not there is absent."""
+        with self._database.transaction(self._tenant) as connection:
+            rows = connection.execute(_MOMENTS, {"ids": list(optimization_ids)}).all()
+        return {OptimizationId(row.optimization_id): _moment(row) for row in rows}
+
     def moment(self, optimization_id: OptimizationId) -> Moment:
         """Return where one stands. Raises `NotFoundError`."""
-        one = {"id": optimization_id}
-        with self._database.transaction(self._tenant) as connection:
-            row = connection.execute(_ONE, one).one_or_none()
-            if row is None:
-                raise NotFoundError(
-                    f"wanted: optimization {optimization_id}; found: no such id; possible: one that the list shows"
-                )
-            spent = [
-                RoleSpend(role=Role(role), calls=calls, cost_usd=cost or 0.0, tokens=int(tokens or 0))
-                for role, calls, cost, tokens in connection.execute(_SPEND, one)
-            ]
-            latest = connection.execute(_PROGRESS, one).scalar_one_or_none()
-            accepted = connection.execute(_ACCEPTED, one).scalar_one_or_none()
-        return Moment(
-            overview=_seen(row),
-            spend=spent,
-            latest=_data(latest),
-            accepted=_data(accepted),
-        )
+        found = self.moments([optimization_id]).get(optimization_id)
+        if found is None:
+            raise unknown(optimization_id)
+        return found
 
     def past(self) -> Sequence[Past]:
         """Return the newest ended optimizations for which something was estimated."""
@@ -244,6 +250,22 @@ class PostgresOverview:
         ]
 
 
+def unknown(optimization_id: OptimizationId) -> NotFoundError:
+    """Return the error of an optimization that is not there."""
+    return NotFoundError(
+        f"wanted: optimization {optimization_id}; found: no such id; possible: one that the list shows"
+    )
+
+
+def _moment(row: "sa.Row[tuple[object, ...]]") -> Moment:
+    return Moment(
+        overview=_seen(row),
+        latest=_data(row.latest),
+        accepted=_data(row.accepted),
+        result=None if row.result_document is None else read(OptimizationResult, row.result_document),
+    )
+
+
 def _data(document: Mapping[str, Json] | None) -> dict[str, Json]:
     found = None if document is None else document.get("data")
     return found if isinstance(found, dict) else {}
@@ -263,8 +285,10 @@ def _seen(row: "sa.Row[tuple[object, ...]]") -> Overview:
         baseline_score=row.baseline,
         best_score=row.best,
         trials=row.trials,
-        lm_calls=row.calls,
-        cost_usd=row.cost,
+        spend=[
+            RoleSpend(role=Role(one["role"]), calls=one["calls"], cost_usd=one["cost_usd"], tokens=one["tokens"])
+            for one in row.spend or ()
+        ],
         result=result,
     )
 

@@ -2,17 +2,20 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Request, Response
 
-from dspy_optimization.agents.candidate import Candidate
+from dspy_optimization.adapters.postgres.register_store import AgentEntry, PostgresRegister
+from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.loading import agent_from_json, agent_to_json
 from dspy_optimization.agents.untrusted import checked_json
 from dspy_optimization.engine import Engine
+from dspy_optimization.errors import NotFoundError
 from dspy_optimization.web import answers, views
-from dspy_optimization.web.access import Reading, Running
+from dspy_optimization.web.access import Reading, Running, serving_of
+from dspy_optimization.web.etags import UNCHANGED, Tagged, tag_of_content
 from dspy_optimization.web.handing_in import kept_agent
-from dspy_optimization.web.paging import page_of
+from dspy_optimization.web.paging import cursor_of, number_of, place_of, unknown_cursor
 from dspy_optimization.web.routes.parameters import Cursor, Limit, Name, refusals
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
@@ -28,38 +31,54 @@ _EXAMPLE = {
 
 
 @router.get("", response_model=answers.Page[answers.AgentVersion], responses=refusals())
-def agents(engine: Reading, limit: Limit = 50, cursor: Cursor = None) -> answers.Page[answers.AgentVersion]:
+def agents(
+    request: Request, engine: Reading, limit: Limit = 50, cursor: Cursor = None
+) -> answers.Page[answers.AgentVersion]:
     """List agents with their newest versions."""
-    newest = dict(reversed(engine.stores.agents.versions()))
-    items = [answers.AgentVersion(name=name, version=version) for name, version in sorted(newest.items())]
-    return page_of(items, limit, cursor)
+    after = "" if cursor is None else place_of(cursor)
+    if not isinstance(after, str):
+        raise unknown_cursor()
+    found = _register(request, engine).agents(after=after, limit=limit + 1)
+    return answers.Page(
+        items=[_told(one) for one in found[:limit]],
+        next_cursor=cursor_of(found[limit - 1].name) if len(found) > limit else None,
+    )
 
 
 @router.post("", status_code=201, response_model=answers.AgentVersion, responses=refusals(413))
 def add(
-    engine: Running, config: Annotated[dict[str, Any], Body(openapi_examples={"a predictor": {"value": _EXAMPLE}})]
+    request: Request,
+    engine: Running,
+    config: Annotated[dict[str, Any], Body(openapi_examples={"a predictor": {"value": _EXAMPLE}})],
 ) -> answers.AgentVersion:
     """Keep an agent; the same content again is the same version."""
     made = agent_from_json(checked_json(config, "agent"), allowed=engine.allowed)
     engine.builder.build(made)
-    return answers.AgentVersion(name=made.name, version=engine.stores.agents.add(made))
+    return _told(_entry(request, engine, engine.stores.agents.add(made)))
 
 
 @router.get("/{name}/versions", response_model=answers.Page[answers.AgentVersion], responses=refusals(404))
 def versions(
-    engine: Reading, name: Name, limit: Limit = 50, cursor: Cursor = None
+    request: Request, engine: Reading, name: Name, limit: Limit = 50, cursor: Cursor = None
 ) -> answers.Page[answers.AgentVersion]:
     """List the versions of an agent, the newest first."""
-    kept_agent(engine, name, None)
-    items = [answers.AgentVersion(name=one, version=version) for one, version in engine.stores.agents.versions(name)]
-    return page_of(items, limit, cursor)
+    before = None if cursor is None else number_of(cursor)
+    found = _register(request, engine).versions(name, before=before, limit=limit + 1)
+    if not found:
+        kept_agent(engine, name, None)  # says which ones there are
+    return answers.Page(
+        items=[_told(one) for one in found[:limit]],
+        next_cursor=cursor_of(found[limit - 1].position) if len(found) > limit else None,
+    )
 
 
-@router.get("/{name}/versions/{version}", response_model=answers.AgentOut, responses=refusals(404))
-def version(engine: Reading, name: Name, version: Name) -> answers.AgentOut:
+@router.get("/{name}/versions/{version}", response_model=answers.AgentOut, responses={**UNCHANGED, **refusals(404)})
+def version(request: Request, engine: Reading, known: Tagged, name: Name, version: Name) -> answers.AgentOut | Response:
     """Show a version of an agent; `latest` is the newest."""
     config = kept_agent(engine, name, None if version == "latest" else version)
-    return answers.AgentOut(name=config.name, version=config.version, config=agent_to_json(config))
+    entry = _entry(request, engine, config.version)
+    found = answers.AgentOut(**_told(entry).model_dump(), config=agent_to_json(config))
+    return known.unchanged(tag_of_content(found)) or found
 
 
 @router.get("/{name}/diff", response_model=answers.Diff, responses=refusals(404))
@@ -76,3 +95,18 @@ def diff(
 
 def _candidate(engine: Engine, config: AgentConfig) -> Candidate:
     return engine.builder.build(config).baseline
+
+
+def _register(request: Request, engine: Engine) -> PostgresRegister:
+    return PostgresRegister(serving_of(request).foundation.database, engine.steering.tenant)
+
+
+def _entry(request: Request, engine: Engine, version: Fingerprint) -> AgentEntry:
+    found = _register(request, engine).agent(version)
+    if found is None:
+        raise NotFoundError(f"wanted: agent version {version}; found: no such version; possible: ask again")
+    return found
+
+
+def _told(entry: AgentEntry) -> answers.AgentVersion:
+    return answers.AgentVersion(name=entry.name, version=entry.version, created_at=entry.created_at)

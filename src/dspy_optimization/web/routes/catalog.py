@@ -1,5 +1,6 @@
 """What there is to choose from: algorithms, metrics, models."""
 
+from collections.abc import Sequence
 from threading import BoundedSemaphore
 from typing import Literal
 
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from dspy_optimization.adapters.models import EMBEDDED, price_of
 from dspy_optimization.agents.metrics import METRIC_TYPES
-from dspy_optimization.algorithms.option_fields import option_fields
+from dspy_optimization.algorithms.option_fields import OptionField, option_fields
 from dspy_optimization.algorithms.problem import Shape
 from dspy_optimization.errors import CapacityError, InfrastructureError, StopSearch
 from dspy_optimization.evaluation.model import ModelRequest, Role
@@ -20,6 +21,8 @@ from dspy_optimization.web.routes.parameters import refusals
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
 _QUESTION = "Answer with one word: which colour has a clear sky at noon?"
 _LONGEST = 500
+_EACH = "objective"
+"""What an option calls it to look at one objective at a time."""
 _SHAPE = Shape(n_train=40, n_val=40, n_components=1)
 """Of an ordinary problem: says whether an algorithm asks the reflection model at all."""
 
@@ -32,6 +35,7 @@ def algorithms(request: Request, _engine: Reading) -> answers.Page[answers.Algor
     for name in registry.names:
         one = registry.get(name)
         proposes = one.forecast(one.options(), _SHAPE).proposals > 0
+        fields = option_fields(one.options)
         found.append(
             answers.AlgorithmOut(
                 name=name,
@@ -40,9 +44,9 @@ def algorithms(request: Request, _engine: Reading) -> answers.Page[answers.Algor
                     answers.OptionOut(
                         name=field.name, type=field.type, default=field.default, description=field.description
                     )
-                    for field in option_fields(one.options)
+                    for field in fields
                 ],
-                objectives_supported="any; several are weighed into one score",
+                objectives_supported=_objectives(fields),
                 needs=["a reflection model"] if proposes else [],
             )
         )
@@ -89,6 +93,14 @@ def ask_model(request: Request, _engine: Running, role: Literal["task", "reflect
         return _asked(request, role)
     finally:
         turns.release()
+
+
+def _objectives(fields: Sequence[OptionField]) -> str:
+    """Return what becomes of several objectives: the engine weighs them; an option may let each count by itself."""
+    apart = next((field for field in fields if _EACH in field.choices), None)
+    if apart is None:
+        return "any number, weighed into one score"
+    return f"any number, weighed into one score; each by itself too, as the option {apart.name} says"
 
 
 def _asked(request: Request, role: str) -> answers.ModelTest:

@@ -1,22 +1,26 @@
 """Handing optimizations in, finding them, steering them."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from dspy_optimization.adapters.postgres.overview_store import Place, PostgresOverview, Wanted
+from dspy_optimization.adapters.postgres.overview_store import Overview, Place, PostgresOverview, Wanted
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Json
 from dspy_optimization.optimization.request import OptimizationStatus
-from dspy_optimization.optimization.steering import Asked
+from dspy_optimization.optimization.steering import Asked, Steering
 from dspy_optimization.web import answers, views
-from dspy_optimization.web.access import Reading, Running, serving_of
-from dspy_optimization.web.handing_in import Prepared, completion, hand_in, prepare
+from dspy_optimization.web.access import Reading, Running, check_priority, serving_of
+from dspy_optimization.web.etags import UNCHANGED, Tagged, tag_of_content
+from dspy_optimization.web.handing_in import Prepared, hand_in, prepare
 from dspy_optimization.web.paging import cursor_of, place_of, unknown_cursor
-from dspy_optimization.web.routes.parameters import Cursor, Id, Limit, check_kept, found, refusals
+from dspy_optimization.web.routes.parameters import Cursor, Id, Limit, check_kept, found, is_kept, refusals
 from dspy_optimization.web.schemas import OptimizeIn
+from dspy_optimization.web.status_board import StatusBoard
 
 router = APIRouter(prefix="/api/v1", tags=["optimizations"])
 # Where a program goes from an accepted optimization.
@@ -39,6 +43,8 @@ LINKS = {
         ("artifact", "evidence_artifact"),
     )
 }
+_MOST_LOOKS = 5
+"""Readings of the list that one page may take, where what is read is left out."""
 StatusName = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
 
 
@@ -56,27 +62,19 @@ def optimize(
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> answers.Accepted:
     """Hand an optimization in. With an `Idempotency-Key` the same request again makes nothing new."""
+    check_priority(request, body.constraints.priority)
     serving = serving_of(request)
     accepted = hand_in(serving, engine, body, idempotency_key)
     overview = PostgresOverview(serving.foundation.database, engine.steering.tenant)
-    told = overview.moment(accepted.request.id).accepted
-    seconds, cost = told.get("estimated_seconds"), told.get("estimated_cost_usd")
-    links = views.links_of(accepted.request)
-    response.headers["Location"] = links["self"]
-    return answers.Accepted(
-        optimization_id=accepted.request.id,
-        status=accepted.status.value,
-        estimated_completion=completion(accepted.request.created_at, float(seconds))
-        if isinstance(seconds, int | float)
-        else None,
-        estimated_cost_usd=float(cost) if isinstance(cost, int | float) else None,
-        links=links,
-    )
+    answer = views.accepted(accepted, overview.moment(accepted.request.id).accepted)
+    response.headers["Location"] = answer.links["self"]
+    return answer
 
 
 @router.post("/estimate", response_model=answers.EstimateOut, responses=refusals(404, 413, 507))
 def estimate(request: Request, engine: Running, body: OptimizeIn) -> answers.EstimateOut:
     """Say what an optimization takes at most, before anything is spent. Nothing is kept."""
+    check_priority(request, body.constraints.priority)
     return _estimate(prepare(serving_of(request), engine, body))
 
 
@@ -91,8 +89,12 @@ def optimizations(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> answers.Page[answers.Summary]:
-    """List optimizations, the newest first."""
-    overview = PostgresOverview(serving_of(request).foundation.database, engine.steering.tenant)
+    """List optimizations, the newest first; those that are not shown any longer (410) are left out.
+
+    Where many in a row are left out a page may hold fewer than asked for: it is the last one without a `next_cursor`.
+    """
+    serving = serving_of(request)
+    overview = PostgresOverview(serving.foundation.database, engine.steering.tenant)
     wanted = Wanted(
         statuses=[OptimizationStatus(one) for one in status or ()],
         target=target,
@@ -101,92 +103,81 @@ def optimizations(
         after=None if cursor is None else _place(place_of(cursor)),
         limit=limit + 1,
     )
-    rows = overview.page(wanted)
-    shown = rows[:limit]
-    more: str | None = None
-    if len(rows) > limit:
-        last = shown[-1].optimization.request
-        more = cursor_of([last.created_at.isoformat(), str(last.id)])
-    return answers.Page(items=[views.summary(one) for one in shown], next_cursor=more)
+    shown: list[Overview] = []
+    for _ in range(_MOST_LOOKS):
+        rows = overview.page(wanted)
+        for number, seen in enumerate(rows[:limit], start=1):
+            last = seen.optimization.request
+            wanted = replace(wanted, after=Place(created_at=last.created_at, optimization_id=last.id))
+            if is_kept(serving, seen.optimization):
+                shown.append(seen)
+            if len(shown) == limit:
+                return _page(shown, wanted.after if number < len(rows) else None)
+        if len(rows) <= limit:
+            return _page(shown, None)
+    return _page(shown, wanted.after)
 
 
-@router.get("/optimizations/{optimization_id}", response_model=answers.Detail, responses=refusals(404, 410))
-def optimization(request: Request, engine: Reading, optimization_id: Id) -> answers.Detail:
+@router.get(
+    "/optimizations/{optimization_id}",
+    response_model=answers.Detail,
+    responses={**UNCHANGED, **refusals(404, 410)},
+)
+def optimization(request: Request, engine: Reading, known: Tagged, optimization_id: Id) -> answers.Detail | Response:
     """Show an optimization with what was asked for."""
     serving = serving_of(request)
     overview = PostgresOverview(serving.foundation.database, engine.steering.tenant)
-    seen = overview.moment(OptimizationId(optimization_id)).overview
-    check_kept(serving, seen.optimization)
-    return views.detail(seen)
+    moment = overview.moment(OptimizationId(optimization_id))
+    check_kept(serving, moment.overview.optimization)
+    detail = views.detail(moment)
+    return known.unchanged(tag_of_content(detail)) or detail
 
 
 @router.get("/optimizations/{optimization_id}/status", response_model=answers.StatusOut, responses=refusals(404, 410))
-def status_of(request: Request, engine: Reading, optimization_id: Id) -> answers.StatusOut:
+async def status_of(request: Request, engine: Reading, optimization_id: Id) -> Response:
     """Say where an optimization stands, and what it came to."""
-    serving = serving_of(request)
-    moment = PostgresOverview(serving.foundation.database, engine.steering.tenant).moment(
-        OptimizationId(optimization_id)
+    board: StatusBoard = request.app.state.board
+    moment = await board.moment(engine.steering.tenant, OptimizationId(optimization_id))
+    check_kept(serving_of(request), moment.overview.optimization)
+    # Written at once: it is asked for more often than anything else, and is what its schema says by construction.
+    body = views.status(moment, datetime.now(UTC)).model_dump_json()
+    return Response(body, media_type="application/json")
+
+
+def _step(name: str, does: str, take: Callable[[Steering, OptimizationId], Asked]) -> None:
+    """Add the route of a step that a person asks of an optimization."""
+
+    def ask(request: Request, engine: Running, optimization_id: Id) -> answers.Asked:
+        asked = take(engine.steering, found(request, engine, optimization_id).request.id)
+        return answers.Asked(
+            optimization_id=optimization_id, status=asked.optimization.status.value, is_done=asked.is_done
+        )
+
+    router.add_api_route(
+        f"/optimizations/{{optimization_id}}/{name}",
+        ask,
+        name=name,
+        description=does,
+        methods=["POST"],
+        status_code=202,
+        response_model=answers.Asked,
+        responses=refusals(404, 409, 410),
     )
-    check_kept(serving, moment.overview.optimization)
-    has_result = moment.overview.result is not None
-    result = engine.stores.results.result(OptimizationId(optimization_id)) if has_result else None
-    return views.status(moment, result, datetime.now(UTC))
 
 
-@router.post(
-    "/optimizations/{optimization_id}/pause",
-    status_code=202,
-    response_model=answers.Asked,
-    responses=refusals(404, 409, 410),
-)
-def pause(request: Request, engine: Running, optimization_id: Id) -> answers.Asked:
-    """Ask a running optimization to pause; it does so after the calls in flight."""
-    found(request, engine, optimization_id)
-    return _asked(engine.steering.pause(OptimizationId(optimization_id)))
+def _resumed(steering: Steering, optimization_id: OptimizationId) -> Asked:
+    return Asked(optimization=steering.resume(optimization_id), is_done=True)
 
 
-@router.post(
-    "/optimizations/{optimization_id}/cancel",
-    status_code=202,
-    response_model=answers.Asked,
-    responses=refusals(404, 409, 410),
-)
-def cancel(request: Request, engine: Running, optimization_id: Id) -> answers.Asked:
-    """End an optimization for good; the best so far is kept."""
-    found(request, engine, optimization_id)
-    return _asked(engine.steering.cancel(OptimizationId(optimization_id)))
+_step("pause", "Ask a running optimization to pause; it does so after the calls in flight.", Steering.pause)
+_step("cancel", "End an optimization for good; the best so far is kept.", Steering.cancel)
+_step("resume", "Go on with one that is paused or failed; what was answered is not paid again.", _resumed)
+_step("retry", "The same as resume, for one that failed: it goes on where it stopped.", _resumed)
 
 
-@router.post(
-    "/optimizations/{optimization_id}/resume",
-    status_code=202,
-    response_model=answers.Asked,
-    responses=refusals(404, 409, 410),
-)
-def resume(request: Request, engine: Running, optimization_id: Id) -> answers.Asked:
-    """Go on with one that is paused or failed; what was answered is not paid again."""
-    found(request, engine, optimization_id)
-    queued = engine.steering.resume(OptimizationId(optimization_id))
-    return answers.Asked(optimization_id=optimization_id, status=queued.status.value, is_done=True)
-
-
-@router.post(
-    "/optimizations/{optimization_id}/retry",
-    status_code=202,
-    response_model=answers.Asked,
-    responses=refusals(404, 409, 410),
-)
-def retry(request: Request, engine: Running, optimization_id: Id) -> answers.Asked:
-    """The same as resume, for one that failed: it goes on where it stopped."""
-    return resume(request, engine, optimization_id)
-
-
-def _asked(asked: Asked) -> answers.Asked:
-    return answers.Asked(
-        optimization_id=asked.optimization.request.id,
-        status=asked.optimization.status.value,
-        is_done=asked.is_done,
-    )
+def _page(shown: Sequence[Overview], after: Place | None) -> answers.Page[answers.Summary]:
+    more = None if after is None else cursor_of([after.created_at.isoformat(), str(after.optimization_id)])
+    return answers.Page(items=[views.summary(one) for one in shown], next_cursor=more)
 
 
 def _place(place: Json) -> Place:

@@ -1,5 +1,6 @@
 """For operators: queue, workers, who asks, health, GPUs, metrics."""
 
+import logging
 import socket
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,22 +18,26 @@ from dspy_optimization.adapters.postgres.overview_store import Past, PostgresOve
 from dspy_optimization.errors import InfrastructureError
 from dspy_optimization.jobs.job import Lane
 from dspy_optimization.serving import Serving
+from dspy_optimization.tenancy import PERMISSIONS
 from dspy_optimization.web import answers
 from dspy_optimization.web.access import (
     COOKIE,
     Administering,
     Anybody,
     Reading,
-    identify,
-    key_of,
+    is_operator,
+    operates,
+    principal_of,
     serving_of,
     unknown_key,
 )
 from dspy_optimization.web.metrics import exposition
 from dspy_optimization.web.routes.parameters import refusals
-from dspy_optimization.web.schemas import LaneIn, LoginIn
+from dspy_optimization.web.schemas import LaneIn, LoginIn, PartitionIn
 
+logger = logging.getLogger(__name__)
 router = APIRouter(tags=["system"])
+_OK = "ok"
 _COOKIE_SECONDS = 30 * 86400
 _CONNECT_SECONDS = 1.0
 
@@ -45,15 +50,20 @@ async def health(request: Request) -> answers.Health:
 
 @router.get("/ready", response_model=answers.Ready, dependencies=[Anybody], responses={503: {"model": answers.Ready}})
 def ready(request: Request) -> Response:
-    """Say whether the process can do its work: database, lease, queue, models."""
+    """Say whether the process can do its work: database, migrations, lease, queue, models.
+
+    What is not ok says what is the matter; where the database is, only to who may administer.
+    """
     serving = serving_of(request)
+    shows = is_operator(request)
     checks = {
-        "database": _database(serving),
+        "database": _database(serving, shows),
+        "migrations": _migrations(serving, shows),
         "lease": _lease(serving),
-        "queue": _queue(serving),
+        "queue": _queue(serving, shows),
         "models": _models(serving),
     }
-    good = all(one == "ok" for one in checks.values())
+    good = all(one == _OK for one in checks.values())
     answer = answers.Ready(ready=good, checks=checks)
     return JSONResponse(answer.model_dump(), status_code=200 if good else 503)
 
@@ -92,8 +102,9 @@ def metrics(request: Request) -> Response:
 
 @router.get("/api/v1/system", response_model=answers.SystemOut, responses=refusals())
 def system(request: Request, engine: Reading) -> answers.SystemOut:
-    """Show queue, workers with their leases, and how good estimates are."""
+    """Show queue, workers with their leases, and how good estimates are; hosts to who may administer."""
     serving = serving_of(request)
+    shows = operates(request)
     claimed = serving.queue.claimed_by()
     past = PostgresOverview(serving.foundation.database, engine.steering.tenant).past()
     return answers.SystemOut(
@@ -104,13 +115,19 @@ def system(request: Request, engine: Reading) -> answers.SystemOut:
                 )
                 for lane, load in serving.queue.load().items()
             ],
+            partitions=[
+                answers.PartitionOut(
+                    partition=name, waiting=load.waiting, running=load.running, concurrency=load.concurrency
+                )
+                for name, load in serving.queue.partitions().items()
+            ],
             bound=serving.settings.service.queue_size,
         ),
         workers=[
             answers.WorkerOut(
                 id=lease.worker.id,
-                host=lease.worker.host,
-                process_id=lease.worker.process_id,
+                host=lease.worker.host if shows else None,
+                process_id=lease.worker.process_id if shows else None,
                 lanes=[lane.value for lane in lease.worker.lanes],
                 running=claimed.get(lease.worker.id, 0),
                 version=lease.worker.version,
@@ -134,14 +151,31 @@ def change_lane(request: Request, _engine: Administering, lane: Literal["cpu", "
     return answers.LaneOut(lane=lane, waiting=load.waiting, running=load.running, concurrency=load.concurrency)
 
 
+@router.patch("/api/v1/system/partitions/{algorithm}", response_model=answers.PartitionOut, responses=refusals())
+def change_partition(
+    request: Request, engine: Administering, algorithm: str, body: PartitionIn
+) -> answers.PartitionOut:
+    """Let so many optimizations that name an algorithm run at once from now on, over all lanes; what runs goes on."""
+    engine.algorithms.get(algorithm)
+    queue = serving_of(request).queue
+    queue.set_bound(algorithm, body.concurrency)
+    load = queue.partitions().get(algorithm)
+    if load is None:
+        return answers.PartitionOut(partition=algorithm, waiting=0, running=0, concurrency=None)
+    return answers.PartitionOut(
+        partition=algorithm, waiting=load.waiting, running=load.running, concurrency=load.concurrency
+    )
+
+
 @router.get("/api/v1/me", response_model=answers.Me, responses=refusals())
 def me(request: Request, _engine: Reading) -> answers.Me:
     """Say who asks."""
     serving = serving_of(request)
-    principal = identify(serving, key_of(request))
+    principal = principal_of(request)
     return answers.Me(
         name=principal.name,
         role=principal.role.value,
+        permissions=sorted(one.value for one in PERMISSIONS[principal.role]),
         tenant=principal.tenant,
         requires_key=serving.settings.service.require_keys,
     )
@@ -172,40 +206,61 @@ def logout() -> Response:
     return response
 
 
-def _database(serving: Serving) -> str:
+def _database(serving: Serving, shows: bool) -> str:
     try:
         with serving.foundation.database.shared():
-            return "ok"
+            return _OK
     except InfrastructureError as error:
-        return str(error)
+        return _away(error, shows)
+
+
+def _migrations(serving: Serving, shows: bool) -> str:
+    try:
+        schema = serving.foundation.database.schema()
+    except InfrastructureError as error:
+        return _away(error, shows)
+    if schema.found == schema.newest:
+        return _OK
+    return (
+        f"wanted: schema {schema.newest}, the newest this process knows; found: {schema.found or 'none'}; possible: "
+        "start it again, which brings an older schema there, or start the newer engine that made a newer one"
+    )
 
 
 def _lease(serving: Serving) -> str:
-    return "ok" if serving.keeper.is_fresh else "the lease was not extended in time"
+    return _OK if serving.keeper.is_fresh else "the lease was not extended in time"
 
 
-def _queue(serving: Serving) -> str:
+def _queue(serving: Serving, shows: bool) -> str:
     if serving.jobs.is_draining:
         return "this process drains: it takes nothing new"
     try:
         serving.queue.claimed_by()
     except InfrastructureError as error:
-        return str(error)
-    return "ok"
+        return _away(error, shows)
+    return _OK
+
+
+def _away(error: InfrastructureError, shows: bool) -> str:
+    logger.warning("Not ready", extra={"action": "not_ready", "error": str(error)})
+    return str(error) if shows else "the database is away, or refuses; the log says more"
 
 
 def _models(serving: Serving) -> str:
     """Say whether the servers of the models take connections; those of providers are not asked."""
+    roles: dict[tuple[str, int], list[str]] = {}
     for role, spec in serving.settings.models.items():
         parts = urlsplit(spec.base_url or "")
-        if spec.model == EMBEDDED or parts.hostname is None:
-            continue
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if spec.model != EMBEDDED and parts.hostname is not None:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            roles.setdefault((parts.hostname, port), []).append(role.value)
+    silent = []
+    for place, asking in roles.items():
         try:
-            socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
+            socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
         except OSError as error:
-            return f"the server of the {role.value} model takes no connection: {error.strerror or error}"
-    return "ok"
+            silent.append(f"{' and '.join(asking)} ({error.strerror or error})")
+    return f"the server takes no connection, of the model for {', for '.join(silent)}" if silent else _OK
 
 
 def _calibration(past: Sequence[Past]) -> answers.CalibrationOut:

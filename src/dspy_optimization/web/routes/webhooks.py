@@ -78,7 +78,8 @@ def redeliver(
 
 
 def _webhooks(request: Request, engine: Engine) -> PostgresWebhooks:
-    return PostgresWebhooks(serving_of(request).foundation.database, engine.steering.tenant)
+    serving = serving_of(request)
+    return PostgresWebhooks(serving.foundation.database, engine.steering.tenant, serving.sealing)
 
 
 def _place(place: Json) -> DeliveryPlace:

@@ -1,0 +1,1 @@
+"""Streams: what happens to optimizations, told as it happens."""
