@@ -1,12 +1,14 @@
 """Carries optimizations out as jobs: what a worker does with one, and what is written when it cannot go on."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
-from dspy_optimization.errors import CancelRequested, ConflictError, PauseRequested
+from dspy_optimization.errors import CancelRequested, ConflictError, PauseRequested, ProcessDiedError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Event, EventType, Json
@@ -14,12 +16,16 @@ from dspy_optimization.jobs.job import Job
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.jobs.worker import Interruption, Outcome
 from dspy_optimization.optimization.optimizer import Optimizer, Stores
-from dspy_optimization.optimization.request import Optimization, OptimizationStatus, Wish
+from dspy_optimization.optimization.request import Isolation, Optimization, OptimizationStatus, Wish
 from dspy_optimization.tenancy import TenantId
 
 _AWAITED = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
 """Somebody waits for these to go on by themselves: none may be left so when nothing goes on."""
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})
+
+
+_LETTING_GO_SECONDS = 5.0
+"""How long the database may take to notice that a process is gone, and to free what it owned."""
 
 
 class HandoverRequested(PauseRequested):
@@ -30,11 +36,31 @@ class _TakenOverError(Exception):
     """Another job, or nobody, goes on with the optimization."""
 
 
+class IsolatedRuns(Protocol):
+    """Runs optimizations in processes of their own."""
+
+    def run(self, tenant: TenantId, optimization_id: OptimizationId, stop: StopSignal) -> None:
+        """Work on it until it ends, pauses, or is stopped; what became of it stands in the store.
+
+        Args:
+            tenant: whose it is.
+            optimization_id: as for `Optimizer.run`.
+            stop: ended from outside with `PauseRequested` or `CancelRequested`; after `HandoverRequested` a process
+                that does not end by itself is ended.
+        Raises:
+            ConflictError: it has ended, or another living process works on it.
+            ProcessDiedError: the process ended without saying what became of it.
+            InfrastructureError: the process could not be started, or could not write down what happened.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizationHandler:
     """The `Handler` of optimizations, of every tenant. Thread-safe."""
 
     optimizer: Callable[[TenantId], Optimizer]
+    isolated: IsolatedRuns
     queue: JobQueue
     now: Callable[[], datetime]
 
@@ -51,14 +77,16 @@ class OptimizationHandler:
                 interruption.telling(lambda: stop.stop(HandoverRequested("this process has to go"))),
                 self._until(found.request.constraints.deadline, stop),
             ):
-                ended = optimizer.run(optimization_id, stop)
+                if found.request.constraints.isolation is Isolation.PROCESS:
+                    self.isolated.run(job.tenant, optimization_id, stop)
+                    ended = stores.optimizations.get(optimization_id)
+                else:
+                    ended = optimizer.run(optimization_id, stop)
         except ConflictError:
             return self._refused(stores, optimization_id)
-        if ended.status is not OptimizationStatus.PAUSED or _paused_by_a_person(ended):
-            return Outcome.DONE
-        if isinstance(stop.reason, HandoverRequested):
-            return Outcome.INTERRUPTED
-        return Outcome.DONE if ended.error is None else Outcome.PASSING
+        except ProcessDiedError as died:
+            return self._died(stores, optimization_id, died, stop)
+        return _outcome(ended, stop)
 
     def wait_again(self, job: Job, outcome: Outcome) -> None:
         """Queue the next attempt together with where the optimization stands until then.
@@ -109,6 +137,45 @@ class OptimizationHandler:
         status = stores.optimizations.get(optimization_id).status
         return Outcome.DONE if status in _ENDED else Outcome.BUSY
 
+    def _died(
+        self, stores: Stores, optimization_id: OptimizationId, died: ProcessDiedError, stop: StopSignal
+    ) -> Outcome:
+        """Write down that its process died, unless that process came to its end before, or was to go anyway.
+
+        Pauses for what may pass, and raises it; fails for what a person has to mend.
+        """
+        with ExitStack() as held:
+            if not _held(stores, optimization_id, held):
+                return self._refused(stores, optimization_id)
+            found = stores.optimizations.get(optimization_id)
+            if found.status not in _AWAITED or isinstance(stop.reason, HandoverRequested):
+                return _outcome(found, stop)
+            failed = not died.may_pass
+            # One that waits cannot pause: it never began.
+            waits = found.status is OptimizationStatus.QUEUED
+            kind = EventType.OPTIMIZATION_FAILED if failed else EventType.OPTIMIZATION_PAUSED
+            kept = found.status if waits else OptimizationStatus.PAUSED
+            event = Event(
+                type=kind,
+                optimization_id=optimization_id,
+                at=self.now(),
+                data={"error": str(died), "error_type": type(died).__name__},
+            )
+            stores.optimizations.update(
+                optimization_id,
+                lambda before: replace(
+                    before,
+                    status=OptimizationStatus.FAILED if failed else kept,
+                    error=str(died),
+                    wish=None if failed else before.wish,
+                    updated_at=self.now(),
+                ),
+                [event] if failed or not waits else [],
+            )
+        if died.may_pass:
+            raise died
+        return Outcome.DONE
+
     @contextmanager
     def _until(self, deadline: datetime | None, stop: StopSignal) -> Iterator[None]:
         """Cancel at the deadline: what was found until then is kept."""
@@ -125,6 +192,32 @@ class OptimizationHandler:
             yield
         finally:
             timer.cancel()
+
+
+def _outcome(ended: Optimization, stop: StopSignal) -> Outcome:
+    """Say what has to follow when nobody works on it any longer."""
+    handover = isinstance(stop.reason, HandoverRequested)
+    if handover and ended.status in _AWAITED:
+        return Outcome.INTERRUPTED  # its process went without coming to a pause
+    if ended.status is not OptimizationStatus.PAUSED or _paused_by_a_person(ended):
+        return Outcome.DONE
+    if handover:
+        return Outcome.INTERRUPTED
+    return Outcome.DONE if ended.error is None else Outcome.PASSING
+
+
+def _held(stores: Stores, optimization_id: OptimizationId, held: ExitStack) -> bool:
+    """Hold the optimization in `held` once its dead process lets go; False when somebody living does not."""
+    until = time.monotonic() + _LETTING_GO_SECONDS
+    while True:
+        try:
+            held.enter_context(stores.optimizations.owning(optimization_id))
+        except ConflictError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
 
 
 def _paused_by_a_person(optimization: Optimization) -> bool:

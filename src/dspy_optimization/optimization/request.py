@@ -33,6 +33,13 @@ class Target:
     """The agent version that is the baseline."""
 
 
+class Isolation(StrEnum):
+    """What an optimization shares with the others of its worker."""
+
+    THREAD = "thread"  # the process; its language models, their history and settings are its own
+    PROCESS = "process"  # nothing: what its agent, tools and metrics do to their process harms no other
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraints:
     """Within which bounds."""
@@ -46,6 +53,8 @@ class Constraints:
     lane: Lane = Lane.CPU
     """Which workers may carry it out."""
     priority: Priority = Priority.NORMAL
+    isolation: Isolation = Isolation.THREAD
+    """How a worker runs it; whoever runs it without a worker has a process for it already."""
     deadline: datetime | None = None
     """When it has to have ended: what was found until then is kept. Aware, UTC."""
     requires_approval: bool = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn, Protocol
 
-from dspy_optimization.agents.candidate import Candidate, Fingerprint
+from dspy_optimization.agents.candidate import Candidate, Fingerprint, content_hash
 from dspy_optimization.agents.example import Example, ExampleId, Prediction, Split
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.agents.objective import Objectives
@@ -111,7 +111,7 @@ class Scoreboard:
             return None
         return min(
             pool,
-            key=lambda one: (-round(self.score(one), 12), _size(one.candidate), one.candidate.fingerprint),
+            key=lambda one: (-round(self.score(one), 12), size_of(one.candidate), one.candidate.fingerprint),
         )
 
     def mean(self, measured: Measured, metric: str) -> float:
@@ -131,7 +131,8 @@ class Scoreboard:
         return True
 
 
-def _size(candidate: Candidate) -> int:
+def size_of(candidate: Candidate) -> int:
+    """Return how much a candidate says, in characters: of two that are equally good the shorter one is better."""
     return sum(
         len(part.instructions) + sum(len(str(demo)) for demo in part.demos) for part in candidate.components.values()
     )
@@ -210,8 +211,9 @@ class Search:
         )
         with self._stopping():
             context.settle()
-            if context.trials.record(context.optimization_id, trial):
-                self._emit(self._trial_event(trial))
+            context.trials.record(context.optimization_id, trial)
+            # Also of one that is known: whoever recorded it may have died before it told. Its key tells it once.
+            self._emit(self._trial_event(trial))
         with self._lock:
             self.iterations = max(self.iterations, iteration)
         context.after_trial(trial)
@@ -283,4 +285,5 @@ class Search:
                 "iteration": trial.iteration,
                 "paid_calls": trial.paid_calls,
             },
+            key=f"trial/{trial.algorithm}/{trial.candidate.fingerprint}/{trial.split.value}/{content_hash(list(ids))}",
         )

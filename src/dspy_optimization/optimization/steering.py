@@ -1,11 +1,12 @@
 """What a person may do with an optimization from outside: hand it in, pause, cancel, go on."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from dspy_optimization.errors import ConflictError
+from dspy_optimization.errors import ConflictError, InfrastructureError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event, EventType
 from dspy_optimization.jobs.job import Job, job_id
@@ -15,6 +16,7 @@ from dspy_optimization.optimization.request import Optimization, OptimizationReq
 from dspy_optimization.optimization.store import Hook, OptimizationStore
 from dspy_optimization.tenancy import TenantId
 
+logger = logging.getLogger(__name__)
 FINAL = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED})
 _WORKED_ON = frozenset({OptimizationStatus.RUNNING, OptimizationStatus.QUEUED})
 """What a process that owns one has, or is about to begin."""
@@ -81,8 +83,8 @@ class Steering:
                 f"{_possible(found.status)}"
             )
         asked = self._ask(found, Wish.CANCEL)
-        if asked.is_done and found.job is not None and self.queue is not None:
-            self.queue.withdraw([found.job])
+        if asked.is_done:
+            self._withdraw(found)
         return asked
 
     def resume(self, optimization_id: OptimizationId) -> Optimization:
@@ -114,9 +116,22 @@ class Steering:
             [Event(type=EventType.OPTIMIZATION_QUEUED, optimization_id=optimization_id, at=self.now(), data={})],
             also=submission.also,
         )
-        if found.job is not None and self.queue is not None:
-            self.queue.withdraw([found.job])  # an attempt that would have come by itself later
+        self._withdraw(found)  # an attempt that would have come by itself later
         return resumed
+
+    def _withdraw(self, before: Optimization) -> None:
+        """Take out the job it had.
+
+        One that stays in is claimed, finds that it is not its turn, and ends. So what was done is answered as done, and
+        that the queue could not be reached just now is for operators.
+        """
+        if before.job is None or self.queue is None:
+            return
+        try:
+            self.queue.withdraw([before.job])
+        except InfrastructureError as error:
+            facts = {"job": before.job, "optimization": str(before.request.id), "error": str(error)}
+            logger.warning("Job not withdrawn", extra={"action": "job_not_withdrawn", **facts})
 
     def _submission(self, request: OptimizationRequest, also: tuple[Hook, ...]) -> Submission:
         queue = self.queue
@@ -128,6 +143,7 @@ class Steering:
             subject=request.id,
             lane=request.constraints.lane,
             priority=request.constraints.priority,
+            partitions=tuple(sorted({choice.name for choice in request.algorithms})),
         )
         return Submission(job=job.id, also=(*also, lambda transaction: queue.submit(job, transaction)))
 

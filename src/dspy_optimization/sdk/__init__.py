@@ -20,6 +20,7 @@ from dspy_optimization.sdk.errors import AccessError, NotFinishedError
 from dspy_optimization.sdk.handle import OptimizationHandle
 from dspy_optimization.sdk.request import Constraints, Examples, OptimizationRequest, Target
 from dspy_optimization.sdk.retries import Retries, Surroundings
+from dspy_optimization.sdk.schedules import Schedule
 from dspy_optimization.sdk.updates import Update, UpdateType
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ResultDetails",
     "Results",
     "Retries",
+    "Schedule",
     "Status",
     "Summary",
     "Surroundings",

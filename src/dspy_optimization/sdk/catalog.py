@@ -127,10 +127,23 @@ class LaneState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionState:
+    """How busy an algorithm is of which not all may run at once."""
+
+    partition: str
+    """The algorithm."""
+    waiting: int
+    running: int
+    concurrency: int | None = None
+    """None: any number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
     """What waits and works."""
 
     lanes: tuple[LaneState, ...] = ()
+    partitions: tuple[PartitionState, ...] = ()
     bound: int | None = None
     """How many may wait, over all lanes."""
 

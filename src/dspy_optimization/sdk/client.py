@@ -22,6 +22,7 @@ from dspy_optimization.sdk.request import (
     Record,
 )
 from dspy_optimization.sdk.retries import Retries, Surroundings
+from dspy_optimization.sdk.schedules import Schedules
 from dspy_optimization.sdk.transport import Address, Transport, segment
 
 DEFAULT_URL = "http://127.0.0.1:8004"
@@ -57,6 +58,7 @@ class Client:
         )
         self.agents = Agents(self._transport)
         self.datasets = Datasets(self._transport)
+        self.schedules = Schedules(self._transport)
 
     def __enter__(self) -> Self:
         return self

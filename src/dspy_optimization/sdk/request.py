@@ -100,6 +100,8 @@ class Constraints:
     """high, normal or low."""
     deadline: datetime | None = None
     """When it has to have ended. Aware."""
+    isolation: str | None = None
+    """thread, or process: one of its own, so that what crashes there harms no other."""
 
     def to_json(self) -> dict[str, object]:
         """Return them as the service reads them. Raises `InvalidRequestError` for a deadline without a zone."""

@@ -113,6 +113,10 @@ class Transport:
             request.headers["Idempotency-Key"] = idempotency_key
         return read(kind, self._send(request, _json, repeatable=idempotency_key is not None), path)
 
+    def delete(self, path: str) -> None:
+        """Remove what is there; sent once."""
+        self._send(self._request("DELETE", path, None), lambda _: None, repeatable=False)
+
     def download(self, path: str, file: Path) -> Path:
         """Write the answer to a GET into the file, wholly or not at all; returns the file.
 

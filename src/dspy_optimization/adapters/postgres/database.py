@@ -5,7 +5,9 @@ The URL has to lead to a session: PostgreSQL itself or a pooler in session mode.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from types import TracebackType
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from alembic import command
@@ -45,6 +47,13 @@ CONNECT = {
 
 _SET_TENANT = sa.text("SELECT set_config(:setting, :tenant, true)")
 _ROLE_RIGHTS = sa.text("SELECT current_user, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+
+
+class Schema(NamedTuple):
+    """Which revision the database is at, and which is the newest this code knows."""
+
+    found: str | None
+    newest: str | None
 
 
 class Database:
@@ -117,6 +126,13 @@ class Database:
         with self._address.guard(), ExitStack() as stack:
             yield self._begin(None, stack)
 
+    def schema(self) -> "Schema":
+        """Return where the schema stands. `StoreError` when the database is away."""
+        with self._address.guard(), self._engine.connect() as connection, connection.begin():
+            # Whoever owns the schema reads its version; the application's role has no right to.
+            connection.execute(sa.text("SET LOCAL ROLE NONE"))
+            return Schema(found=_found(connection), newest=_newest())
+
     def guarded(self) -> AbstractContextManager[None]:
         """Turn the driver's errors inside the block into `StoreError`."""
         return self._address.guard()
@@ -185,11 +201,20 @@ def _refuse_rights(engine: sa.Engine, address: Address) -> None:
         )
 
 
-def _migrate(url: sa.URL, address: Address) -> None:
-    """Bring the schema to the newest version, one process at a time."""
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", "dspy_optimization.adapters.postgres:migrations")
-    newest = ScriptDirectory.from_config(config).get_current_head()
+    return config
+
+
+@cache  # the files are those of this release
+def _newest() -> str | None:
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _migrate(url: sa.URL, address: Address) -> None:
+    """Bring the schema to the newest version, one process at a time."""
+    config, newest = _config(), _newest()
     engine = sa.create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=CONNECT)
     with engine.connect() as connection:
         version = connection.execute(sa.text("SELECT current_setting('server_version_num')::int")).scalar_one()

@@ -53,7 +53,7 @@ class PostgresEvents:
         )
         with self._database.transaction(self._tenant) as connection:
             rows = connection.execute(query).all()
-        return [_recorded(row) for row in rows]
+        return [recorded_event(row) for row in rows]
 
 
 def telling(event: Event) -> Hook:
@@ -81,7 +81,8 @@ def _row(event: Event) -> dict[str, object]:
     }
 
 
-def _recorded(row: "sa.Row[tuple[int, UUID, str]]") -> RecordedEvent:
+def recorded_event(row: "sa.Row[tuple[int, UUID, str]]") -> RecordedEvent:
+    """Return the event of a row that holds all of its columns."""
     return RecordedEvent(
         id=row.event_id,
         event=Event(

@@ -7,6 +7,7 @@ same text after a resume); `jsonb` is for what is only searched.
 """
 
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
@@ -51,6 +52,11 @@ def _number(name: str) -> sa.Column[object]:
 
 def _text(name: str, *, primary_key: bool = False) -> sa.Column[object]:
     return sa.Column(name, KeptText(), primary_key=primary_key, nullable=False)
+
+
+def _of_trial(name: str, kind: "sa.types.TypeEngine[Any]", sql: str) -> sa.Column[object]:
+    """Return a column that PostgreSQL fills from the trial's document."""
+    return sa.Column(name, kind, sa.Computed(sql, persisted=True), nullable=False)
 
 
 def _to(table: str, *columns: str, theirs: tuple[str, ...] | None = None) -> sa.ForeignKeyConstraint:
@@ -177,6 +183,10 @@ trial = sa.Table(
         sa.Computed("json_array_length(((document -> 'noun'::text) -> 'results'::text))", persisted=True),
         nullable=False,
     ),
+    _of_trial("iteration", sa.Integer(), "(((document -> 'noun'::text) ->> 'iteration'::text))::integer"),
+    _of_trial("paid_calls", sa.Integer(), "(((document -> 'noun'::text) ->> 'paid_calls'::text))::integer"),
+    _of_trial("origin", KeptText(), "(((document -> 'noun'::text) -> 'candidate'::text) ->> 'origin'::text)"),
+    _of_trial("parents", JSON(), "(((document -> 'noun'::text) -> 'candidate'::text) -> 'parents'::text)"),
     _to("optimization_request", "optimization_id"),
     sa.UniqueConstraint(
         "tenant_id", "optimization_id", "algorithm", "candidate", "split", "examples", name="trial_content_key"
@@ -332,4 +342,38 @@ webhook_delivery = sa.Table(
     sa.UniqueConstraint("holder", "webhook_id", "event_id"),
     sa.Index("webhook_delivery_due", "next_attempt_at", postgresql_where=sa.text("state = 'waiting'")),
     sa.Index(None, "holder", "webhook_id", "created_at"),
+)
+
+schedule = sa.Table(
+    "schedule",
+    METADATA,
+    _tenant(),
+    sa.Column("schedule_id", sa.Uuid(), primary_key=True, nullable=False),
+    _text("name"),
+    sa.Column("cron", sa.Text(), nullable=False),
+    sa.Column("timezone", sa.Text(), nullable=False),
+    sa.Column("request", JSON(), nullable=False),
+    sa.Column("is_paused", sa.Boolean(), nullable=False, server_default=sa.false()),
+    _moment("created_at"),
+    sa.Column("last_due_at", sa.DateTime(timezone=True)),
+    sa.Column("last_fired_at", sa.DateTime(timezone=True)),
+    sa.Column("last_optimization_id", sa.Uuid()),
+    sa.Column("last_error", KeptText()),
+    _to("tenant"),
+    _to("optimization_request", "last_optimization_id", theirs=("optimization_id",)),
+    sa.UniqueConstraint("tenant_id", "name"),
+)
+
+# Belongs to no tenant, as the three before.
+schedule_due = sa.Table(
+    "schedule_due",
+    METADATA,
+    sa.Column("holder", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("schedule_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("due_at", sa.DateTime(timezone=True)),
+    sa.Column("claimed_until", sa.DateTime(timezone=True)),
+    sa.ForeignKeyConstraint(
+        ["holder", "schedule_id"], ["schedule.tenant_id", "schedule.schedule_id"], ondelete="CASCADE"
+    ),
+    sa.Index("schedule_due_next", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
 )

@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
+from typing import Protocol
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
 from dspy_optimization.adapters.postgres.database import Database
-from dspy_optimization.adapters.postgres.tables import DeliveryState, event
+from dspy_optimization.adapters.postgres.tables import DeliveryState, api_key, event
 from dspy_optimization.adapters.postgres.tables import webhook as table
 from dspy_optimization.adapters.postgres.tables import webhook_delivery as outbox
-from dspy_optimization.errors import ConflictError, NotFoundError
+from dspy_optimization.adapters.sealing import FORM, SETTING, is_sealed
+from dspy_optimization.errors import ConflictError, InvalidRequestError, NotFoundError
 from dspy_optimization.events import EventType, Json
-from dspy_optimization.tenancy import TenantId
+from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 
 MOST_WEBHOOKS = 50
 """So many a tenant: each event is told to each of them."""
@@ -87,6 +89,18 @@ class Claim:
     """Marks whose claim it is: what is said under an older one is not heard."""
 
 
+class Sealing(Protocol):
+    """Keeps secrets so that whoever reads the database does not read them."""
+
+    def seal(self, text: str, place: bytes) -> str:
+        """Return what may be kept."""
+        ...
+
+    def open(self, sealed: str, place: bytes) -> str:
+        """Return the text. Raises `InvalidRequestError` for another key or another place."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """What is to be told, where and signed with what."""
@@ -114,13 +128,30 @@ def message_id(optimization_id: UUID, event_id: int) -> str:
 class PostgresWebhooks:
     """Webhooks of one tenant. Thread-safe."""
 
-    def __init__(self, database: Database, tenant: TenantId) -> None:
+    def __init__(self, database: Database, tenant: TenantId, sealing: Sealing | None = None) -> None:
+        """See the webhooks of a tenant; without `sealing` none can be added."""
         self._database = database
         self._tenant = tenant
+        self._sealing = sealing
 
     def add(self, url: str, secret: str, events: Sequence[OutwardType], description: str | None = None) -> Webhook:
-        """Keep a webhook; it is told of what happens from now on. Raises `ConflictError` when there are too many."""
-        row = {"url": url, "secret": secret, "events": [one.value for one in events], "description": description}
+        """Keep a webhook; it is told of what happens from now on.
+
+        Raises `ConflictError` when there are too many, or no key to keep the secret under.
+        """
+        if self._sealing is None:
+            raise ConflictError(
+                f"wanted: a key to keep the secrets of webhooks under; found: {SETTING} is not set; possible: whoever "
+                "operates the service sets it, to the same value for all processes (openssl rand -base64 32)"
+            )
+        webhook_id = uuid4()
+        row = {
+            "webhook_id": webhook_id,
+            "url": url,
+            "secret": self._sealing.seal(secret, _place(self._tenant, webhook_id)),
+            "events": [one.value for one in events],
+            "description": description,
+        }
         with self._database.transaction(self._tenant) as connection:
             if connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() >= MOST_WEBHOOKS:
                 raise ConflictError(
@@ -200,8 +231,28 @@ class PostgresWebhooks:
 class PostgresOutbox:
     """Deliveries that are due, of every tenant. Thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, sealing: Sealing | None = None) -> None:
+        """Deliver for all; without `sealing` only what is signed with secrets from before there was a key."""
         self._database = database
+        self._sealing = sealing
+
+    def seal_clear(self) -> int:
+        """Seal secrets that were kept before there was a key; return how many. Without a key nothing happens.
+
+        Those of tenants that have neither a key nor a delivery are sealed when they are used first.
+        """
+        if self._sealing is None:
+            return 0
+        holders = sa.union(sa.select(api_key.c.holder), sa.select(outbox.c.holder))
+        with self._database.shared() as connection:
+            tenants = {TenantId(one) for one in connection.execute(holders).scalars()}
+        clear = sa.select(table.c.webhook_id, table.c.secret).where(~table.c.secret.startswith(f"{FORM}."))
+        total = 0
+        for tenant in tenants | {LOCAL_TENANT}:
+            with self._database.transaction(tenant) as connection:
+                rows = connection.execute(clear).all()
+            total += sum(self._seal(tenant, row.webhook_id, row.secret) for row in rows)
+        return total
 
     def claim(self, lease_seconds: float) -> Claim | None:
         """Take the delivery that is due longest, if any; nobody else gets it before the lease is over.
@@ -247,7 +298,10 @@ class PostgresOutbox:
         )
 
     def outgoing(self, claim: Claim) -> Outgoing | None:
-        """Return what is to be told; None when the webhook was removed meanwhile."""
+        """Return what is to be told; None when the webhook was removed meanwhile.
+
+        Raises `InvalidRequestError` when its secret cannot be read.
+        """
         query = (
             sa.select(table.c.url, table.c.secret, table.c.disabled_at, event)
             .join(event, event.c.tenant_id == table.c.tenant_id)
@@ -259,7 +313,7 @@ class PostgresOutbox:
             return None
         return Outgoing(
             url=row.url,
-            secret=row.secret,
+            secret=self._opened(claim, row.secret),
             is_disabled=row.disabled_at is not None,
             event_id=row.event_id,
             type=row.type,
@@ -267,6 +321,28 @@ class PostgresOutbox:
             at=row.at,
             data=row.data["data"],
         )
+
+    def _opened(self, claim: Claim, kept: str) -> str:
+        if not is_sealed(kept):
+            self._seal(claim.tenant, claim.webhook_id, kept)
+            return kept
+        if self._sealing is None:
+            raise InvalidRequestError(
+                f"{SETTING}: wanted: the key that the secret of the webhook is kept under; found: it is not set; "
+                "possible: set it, to the same value for all processes"
+            )
+        return self._sealing.open(kept, _place(claim.tenant, claim.webhook_id))
+
+    def _seal(self, tenant: TenantId, webhook_id: UUID, clear: str) -> bool:
+        if self._sealing is None:
+            return False
+        sealed = (
+            sa.update(table)
+            .where(table.c.webhook_id == webhook_id, table.c.secret == clear)
+            .values(secret=self._sealing.seal(clear, _place(tenant, webhook_id)))
+        )
+        with self._database.transaction(tenant) as connection:
+            return connection.execute(sealed).rowcount > 0
 
     def delivered(self, claim: Claim, status: int) -> None:
         """Mark as delivered."""
@@ -296,6 +372,11 @@ class PostgresOutbox:
             # In this order, which is that of a removal.
             connection.execute(disabled)
             connection.execute(_failed(claim, error, status, None))
+
+
+def _place(tenant: TenantId, webhook_id: UUID) -> bytes:
+    """Return what a secret belongs to: another tenant's, or another webhook's, cannot be opened."""
+    return b"webhook secret 1" + tenant.bytes + webhook_id.bytes
 
 
 def _of(claim: Claim) -> sa.Update:

@@ -105,7 +105,17 @@ def collect(stores: Stores, optimization_id: OptimizationId, models: Mapping[Rol
         models: role → identity of its model, for the reproduce block.
     """
     optimization = stores.optimizations.get(optimization_id)
-    result = stores.results.result(optimization_id)
+    return gathered(stores, optimization, stores.results.result(optimization_id), models)
+
+
+def gathered(
+    stores: Stores,
+    optimization: Optimization,
+    result: OptimizationResult | None,
+    models: Mapping[Role, str] | None = None,
+) -> Material:
+    """Return what `collect` does, for an optimization and a result that are at hand."""
+    optimization_id = optimization.request.id
     return Material(
         optimization=optimization,
         result=result,

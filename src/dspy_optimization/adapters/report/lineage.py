@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dspy_optimization.adapters.postgres.evidence_store import TrialRow
 from dspy_optimization.adapters.report.curves import Curves
 from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.evaluation.trial import Trial
@@ -35,30 +36,57 @@ class Ancestor:
 
 def lineage(trials: Sequence[Trial], curves: Curves, chosen: Candidate | None) -> tuple[Ancestor, ...]:
     """Return every measured candidate in the order it was met, parents linked where they were measured."""
-    first: dict[Fingerprint, Trial] = {}
-    for trial in trials:
-        first.setdefault(trial.candidate.fingerprint, trial)
-    parents = {
-        name: tuple(one for one in trial.candidate.parents if one in first and one != name)
-        for name, trial in first.items()
-    }
-    generations = _generations(parents)
-    path = _ancestors(parents, chosen.fingerprint) if chosen is not None else frozenset()
     scores = {point.candidate: point.score for point in curves.points if point.complete}
+    rows = [_row(place, trial) for place, trial in enumerate(trials)]
+    return family(rows, scores, None if chosen is None else chosen.fingerprint)
+
+
+def family(
+    rows: Sequence[TrialRow], scores: Mapping[Fingerprint, float], chosen: Fingerprint | None
+) -> tuple[Ancestor, ...]:
+    """Return what `lineage` does.
+
+    Args:
+        rows: of trials, in the order they were recorded.
+        scores: candidate → score, of those measured on all of val.
+        chosen: the result's candidate, or the best so far.
+    """
+    first: dict[Fingerprint, TrialRow] = {}
+    for row in rows:
+        first.setdefault(row.candidate, row)
+    parents = {name: tuple(one for one in row.parents if one in first and one != name) for name, row in first.items()}
+    generations = _generations(parents)
+    path = _ancestors(parents, chosen) if chosen is not None else frozenset()
     return tuple(
         Ancestor(
             fingerprint=name,
-            algorithm=trial.algorithm,
-            origin=trial.candidate.origin,
-            iteration=trial.iteration,
+            algorithm=row.algorithm,
+            origin=row.origin,
+            iteration=row.iteration,
             parents=parents[name],
             generation=generations[name],
             score=scores.get(name),
-            paid_calls=trial.paid_calls,
-            chosen=chosen is not None and name == chosen.fingerprint,
+            paid_calls=row.paid_calls,
+            chosen=name == chosen,
             on_path=name in path,
         )
-        for name, trial in first.items()
+        for name, row in first.items()
+    )
+
+
+def _row(place: int, trial: Trial) -> TrialRow:
+    return TrialRow(
+        id=place,
+        algorithm=trial.algorithm,
+        candidate=trial.candidate.fingerprint,
+        split=trial.split,
+        score=trial.score,
+        n_results=len(trial.results),
+        iteration=trial.iteration,
+        paid_calls=trial.paid_calls,
+        origin=trial.candidate.origin,
+        parents=trial.candidate.parents,
+        recorded_at=trial.recorded_at,
     )
 
 

@@ -96,6 +96,12 @@ def new() -> HTMLResponse:
     return page("new", "New optimization")
 
 
+@router.get("/schedules")
+def schedules() -> HTMLResponse:
+    """List schedules."""
+    return page("schedules", "Schedules")
+
+
 @router.get("/agents")
 def agents() -> HTMLResponse:
     """List agents."""

@@ -18,7 +18,7 @@ export const remove = (path) => ask("DELETE", path);
 export const base = "/api/v1";
 
 async function ask(method, path, body, headers = {}) {
-  const sent = { method, headers: { Accept: "application/json", ...headers }, credentials: "same-origin", cache: "no-store" };
+  const sent = { method, headers: { Accept: "application/json", ...headers }, credentials: "same-origin", cache: "no-cache" };
   if (body !== undefined) {
     sent.body = JSON.stringify(body);
     sent.headers["Content-Type"] = "application/json";
@@ -52,16 +52,4 @@ export async function all(path, most = 1000) {
     cursor = page.next_cursor;
   } while (cursor && items.length < most);
   return items;
-}
-
-// So many at once at most; a page full of rows must not ask a hundred things in one moment.
-export async function gather(items, ask, atOnce = 4) {
-  const waiting = [...items.entries()];
-  const found = new Array(items.length);
-  await Promise.all(
-    Array.from({ length: atOnce }, async () => {
-      for (let next = waiting.shift(); next; next = waiting.shift()) found[next[0]] = await ask(next[1]).catch(() => null);
-    }),
-  );
-  return found;
 }

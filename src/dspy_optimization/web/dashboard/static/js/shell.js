@@ -1,9 +1,10 @@
 // What every page has: the menu, the theme, who asks, ages that grow, buttons that copy.
 
-import { get, remove } from "./api.js";
+import { remove } from "./api.js";
 import { byId, el, on } from "./dom.js";
 import { keepAges } from "./format.js";
 import { toast } from "./parts.js";
+import { me } from "./who.js";
 
 const THEMES = ["system", "light", "dark"];
 
@@ -42,16 +43,12 @@ on(document, "click", "[data-copy]", async (button) => {
 
 keepAges();
 
-if (document.body.dataset.page !== "login") {
-  get("me")
-    .then((me) => {
-      byId("who").replaceChildren(
-        ...(me.requires_key
-          ? [`${me.name} (${me.role}) `, el("button", { type: "button", class: "small plain", onclick: leave }, "Log out")]
-          : ["Local administrator; no key needed"]),
-      );
-    })
-    .catch(() => {});
+if (me) {
+  byId("who").replaceChildren(
+    ...(me.requires_key
+      ? [`${me.name} (${me.role}) `, el("button", { type: "button", class: "small plain", onclick: leave }, "Log out")]
+      : ["Local administrator; no key needed"]),
+  );
 }
 
 async function leave() {

@@ -1,6 +1,7 @@
 // Within which bounds.
 
 import { el } from "../dom.js";
+import { needs } from "../who.js";
 
 const NUMBERS = [
   ["max_lm_calls", "Calls at most", "no cap", "All roles together, the proof included."],
@@ -23,7 +24,7 @@ export function constraintFields(earlier) {
           el("input", { id: name, type: "number", step: "any", min: "0", placeholder, "data-constraint": name, "data-field": field(name), value: given[name] ?? null }),
           hint ? el("small", {}, hint) : null)),
       el("div", { class: "field" }, el("label", { for: "priority" }, "Priority"),
-        el("select", { id: "priority", "data-constraint": "priority", "data-field": field("priority") }, ["normal", "high", "low"].map((one) => el("option", { value: one, selected: one === given.priority }, one)))),
+        el("select", { id: "priority", "data-constraint": "priority", "data-field": field("priority") }, ["normal", "high", "low"].map((one) => el("option", { value: one, selected: one === given.priority, ...(one === "high" ? needs("administer") : {}) }, one)))),
       el("div", { class: "field" }, el("label", { for: "deadline" }, "Deadline"),
         el("input", { id: "deadline", type: "datetime-local", "data-constraint": "deadline", "data-field": field("deadline") }))),
     el("div", { class: "row" },

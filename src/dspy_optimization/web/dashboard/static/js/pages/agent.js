@@ -3,17 +3,21 @@
 import { all, get } from "../api.js";
 import { demoView, diffView } from "../diff.js";
 import { byId, el, on, render } from "../dom.js";
+import { when } from "../format.js";
 import { copyBlock, failure, notice, tag } from "../parts.js";
+import { link } from "../who.js";
 
 const name = document.body.dataset.subject;
 const path = `agents/${encodeURIComponent(name)}`;
 const place = byId("agent");
 const query = () => new URLSearchParams(location.search);
 let versions = [];
+let known = [];
 
 async function load() {
   try {
-    versions = (await all(`${path}/versions`, 400)).map((one) => one.version);
+    known = await all(`${path}/versions`, 400);
+    versions = known.map((one) => one.version);
     const shown = query().get("version") ?? versions[0];
     const from = query().get("from") ?? versions[versions.indexOf(shown) + 1] ?? null;
     const [agent, diff] = await Promise.all([
@@ -29,10 +33,10 @@ async function load() {
 
 function draw(agent, from, diff) {
   byId("actions").replaceChildren(
-    el("a", { class: "button primary", href: `/new?agent=${encodeURIComponent(name)}` }, "Optimize"),
+    link("run", { class: "button primary", href: `/new?agent=${encodeURIComponent(name)}` }, "Optimize"),
     el("a", { class: "button", href: `/optimizations?target=${encodeURIComponent(name)}` }, "Its optimizations"));
   const choose = (id, label, value, withNone) => el("div", { class: "field" }, el("label", { for: id }, label),
-    el("select", { id, name: id }, withNone ? el("option", { value: "" }, "none") : null, versions.map((one, index) => el("option", { value: one, selected: one === value }, `${one.slice(0, 12)}${index === 0 ? " (newest)" : ""}`))));
+    el("select", { id, name: id }, withNone ? el("option", { value: "" }, "none") : null, versions.map((one, index) => el("option", { value: one, selected: one === value }, `${one.slice(0, 12)} · ${when(known[index].created_at)}${index === 0 ? " (newest)" : ""}`))));
   render(place,
     el("section", { class: "card", "aria-label": "Versions" },
       el("header", {}, el("h2", {}, versions.length === 1 ? "One version" : `${versions.length} versions`)),

@@ -2,8 +2,10 @@
 
 import { get, post } from "../api.js";
 import { byId, el, render } from "../dom.js";
+import { age } from "../format.js";
 import { showErrors } from "../fielderrors.js";
 import { empty, failure, table } from "../parts.js";
+import { link, needs } from "../who.js";
 
 const place = byId("list");
 const SAMPLE = '{\n  "name": "orders",\n  "kind": "predict",\n  "signature": {\n    "instructions": "Which order is the message about?",\n    "inputs": [{"name": "message"}],\n    "outputs": [{"name": "order"}]\n  }\n}';
@@ -13,19 +15,20 @@ async function load() {
     const cursor = new URLSearchParams(location.search).get("cursor");
     const page = await get(`agents?limit=50${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
     if (!page.items.length) {
-      render(place, empty("No agent yet", "An agent is registered here, or by the first optimization that brings its configuration.", el("button", { type: "button", class: "primary", onclick: add }, "Add agent")));
+      render(place, empty("No agent yet", "An agent is registered here, or by the first optimization that brings its configuration.", el("button", { type: "button", class: "primary", onclick: add, ...needs("run") }, "Add agent")));
       return;
     }
     render(place,
       table({
         caption: "Agents",
-        columns: [{ label: "Agent" }, { label: "Newest version" }, { label: "Go on" }],
+        columns: [{ label: "Agent" }, { label: "Newest version" }, { label: "Added" }, { label: "Go on" }],
         rows: page.items.map((one) => ({
           key: one.name,
           cells: [
             el("a", { class: "subject", href: `/agents/${encodeURIComponent(one.name)}` }, one.name),
             el("code", {}, one.version.slice(0, 16)),
-            el("span", { class: "row" }, el("a", { class: "button small", href: `/new?agent=${encodeURIComponent(one.name)}` }, "Optimize"), el("a", { class: "button small", href: `/optimizations?target=${encodeURIComponent(one.name)}` }, "Its optimizations")),
+            age(one.created_at),
+            el("span", { class: "row" }, link("run", { class: "button small", href: `/new?agent=${encodeURIComponent(one.name)}` }, "Optimize"), el("a", { class: "button small", href: `/optimizations?target=${encodeURIComponent(one.name)}` }, "Its optimizations")),
           ],
         })),
       }),

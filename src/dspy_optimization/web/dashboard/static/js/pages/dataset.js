@@ -2,8 +2,9 @@
 
 import { all, get, post } from "../api.js";
 import { byId, el, on, render } from "../dom.js";
-import { count, score } from "../format.js";
+import { count, score, when } from "../format.js";
 import { empty, failure, notice, pairs, tag } from "../parts.js";
+import { link, needs } from "../who.js";
 
 const id = document.body.dataset.subject;
 const path = `datasets/${encodeURIComponent(id)}`;
@@ -15,12 +16,12 @@ async function load() {
     const one = await get(path);
     document.title = `${one.name} · DSPy Optimization`;
     byId("name").textContent = one.name;
-    byId("actions").replaceChildren(el("a", { class: "button primary", href: `/new?dataset=${encodeURIComponent(id)}` }, "Optimize with it"));
+    byId("actions").replaceChildren(link("run", { class: "button primary", href: `/new?dataset=${encodeURIComponent(id)}` }, "Optimize with it"));
     const total = one.n_train + one.n_val + one.n_test;
     const part = (name, size, text) => el("span", { class: name, style: { flex: `${Math.max(size / total, 0.05)}` } }, `${text} ${count(size)}`);
     render(byId("dataset"),
       el("section", { class: "card", "aria-label": "Splits" },
-        el("header", {}, el("h2", {}, `${count(total)} examples`), el("p", {}, `split with seed ${one.seed}`)),
+        el("header", {}, el("h2", {}, `${count(total)} examples`), el("p", {}, `split with seed ${one.seed}, added ${when(one.created_at)}`)),
         el("div", { class: "splits", role: "img", "aria-label": `train ${one.n_train}, val ${one.n_val}, test ${one.n_test}` }, part("train", one.n_train, "train"), part("val", one.n_val, "val"), part("test", one.n_test, "test")),
         el("p", { class: "hint" }, "Algorithms learn from train, candidates are compared on val, and the verdict comes from test, which nobody sees: not here, not in reports, not in the API.")));
     await Promise.all([check(), choose(new URLSearchParams(location.search).get("split") === "val" ? "val" : "train")]);
@@ -43,7 +44,7 @@ async function check() {
     el("form", { class: "grid-fields", id: "check" },
       el("div", { class: "field" }, el("label", { for: "agent" }, "For the agent"), el("select", { id: "agent" }, agents.map((one) => el("option", { value: one.name }, one.name)))),
       el("div", { class: "field" }, el("label", { for: "metric" }, "By the metric"), el("select", { id: "metric" }, metrics.map((one) => el("option", { value: one.name }, one.name)))),
-      el("div", { class: "field" }, el("span", { class: "label" }, "Costs nothing"), el("button", {}, "Check"))),
+      el("div", { class: "field" }, el("span", { class: "label" }, "Costs nothing"), el("button", { ...needs("run") }, "Check"))),
     el("div", { id: "checked", role: "status", class: "stack", "data-own": "checked" }));
 }
 

@@ -1,40 +1,39 @@
 // The datasets there are, and a way to add one.
 
-import { all, gather, get, post } from "../api.js";
+import { all, get, post } from "../api.js";
 import { byId, el, render } from "../dom.js";
 import { examplesField } from "../examplesfield.js";
 import { showErrors } from "../fielderrors.js";
-import { count } from "../format.js";
+import { age, count } from "../format.js";
 import { empty, failure, table } from "../parts.js";
+import { link, needs } from "../who.js";
 
 const place = byId("list");
 
 async function load() {
   try {
     const cursor = new URLSearchParams(location.search).get("cursor");
-    const page = await get(`datasets?limit=25${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
-    draw(page, []);
-    if (page.items.length) draw(page, await gather(page.items, (one) => get(`datasets/${encodeURIComponent(one.id)}`)));
+    draw(await get(`datasets?limit=25${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`));
   } catch (problem) {
     render(place, failure(problem, load));
   }
 }
 
-function draw(page, details) {
+function draw(page) {
   if (!page.items.length) {
-    render(place, empty("No dataset yet", "Examples with the answers you expect are kept once and split once.", el("button", { type: "button", class: "primary", onclick: add }, "Add dataset")));
+    render(place, empty("No dataset yet", "Examples with the answers you expect are kept once and split once.", el("button", { type: "button", class: "primary", onclick: add, ...needs("run") }, "Add dataset")));
     return;
   }
   render(place,
     table({
       caption: "Datasets",
-      columns: [{ label: "Dataset" }, { label: "Version" }, { label: "Train", number: true }, { label: "Val", number: true }, { label: "Test, sealed", number: true }, { label: "Go on" }],
-      rows: page.items.map((one, index) => ({
+      columns: [{ label: "Dataset" }, { label: "Version" }, { label: "Train", number: true }, { label: "Val", number: true }, { label: "Test, sealed", number: true }, { label: "Added" }, { label: "Go on" }],
+      rows: page.items.map((one) => ({
         key: one.id,
         cells: [
           el("a", { class: "subject", href: `/datasets/${encodeURIComponent(one.id)}` }, one.name), el("code", {}, one.id.slice(0, 12)),
-          count(details[index]?.n_train), count(details[index]?.n_val), count(details[index]?.n_test),
-          el("a", { class: "button small", href: `/new?dataset=${encodeURIComponent(one.id)}` }, "Use it"),
+          count(one.n_train), count(one.n_val), count(one.n_test), age(one.created_at),
+          link("run", { class: "button small", href: `/new?dataset=${encodeURIComponent(one.id)}` }, "Use it"),
         ],
       })),
     }),

@@ -3,6 +3,7 @@
 import { get, post } from "../api.js";
 import { byId, el, on, render } from "../dom.js";
 import { failure, notice, tag } from "../parts.js";
+import { needs } from "../who.js";
 
 const ROLE = {
   task: "answers examples, as the agent",
@@ -22,7 +23,7 @@ async function load() {
           el("dt", {}, "Model"), el("dd", { class: "mono" }, one.model),
           one.base_url ? [el("dt", {}, "Server"), el("dd", { class: "mono" }, one.base_url)] : null,
           el("dt", {}, "At once"), el("dd", {}, one.max_concurrency === null ? "as many as the default allows" : String(one.max_concurrency))),
-        el("div", { class: "row" }, el("button", { type: "button", "data-test": one.role }, "Test"), el("span", { class: "hint" }, "asks one short question; costs one call")),
+        el("div", { class: "row" }, el("button", { type: "button", "data-test": one.role, ...needs("run") }, "Test"), el("span", { class: "hint" }, "asks one short question; costs one call")),
         el("div", { id: `test-${one.role}`, role: "status", "data-own": "test" }))));
   } catch (problem) {
     render(place, failure(problem, load));

@@ -9,9 +9,11 @@ import { failure } from "../parts.js";
 import { algorithmCards, chosenAlgorithms } from "../new/algorithms.js";
 import { constraintFields, readConstraints } from "../new/constraints.js";
 import { objectiveRows, readMetrics, readObjectives } from "../new/objectives.js";
+import { addSchedule, scheduleFields } from "../new/schedule.js";
 import { asCli, asCurl, asSdk } from "../request.js";
 import { copyBlock } from "../parts.js";
 import { bodyOf } from "../run/config.js";
+import { needs, why } from "../who.js";
 
 const form = byId("form");
 const SAMPLE = {
@@ -86,9 +88,11 @@ function side() {
       el("h2", {}, "What it takes"),
       el("div", { id: "problems" }),
       el("div", { id: "estimate", role: "status" }, el("p", { class: "muted" }, "Fill in the form; the estimate costs nothing and keeps nothing.")),
-      el("button", { type: "button", id: "ask" }, "Estimate"),
+      el("button", { type: "button", id: "ask", ...needs("run") }, "Estimate"),
       el("button", { type: "submit", class: "primary", id: "start", disabled: true }, "Start"),
+      why("run"),
       el("p", { class: "hint", id: "start-hint" }, "Start is possible once the estimate is there."),
+      scheduleFields(),
       el("details", { id: "elsewhere" }, el("summary", {}, "Do the same elsewhere"), el("div", { class: "stack", id: "copies" }))));
 }
 
@@ -146,6 +150,7 @@ function read() {
 function stale() {
   estimated = null;
   byId("start").disabled = true;
+  byId("keep").disabled = true;
   byId("start-hint").hidden = false;
   byId("estimate").replaceChildren(el("p", { class: "muted" }, "It was changed; estimate it again."));
 }
@@ -184,6 +189,7 @@ function tell(answer, body) {
       answer.reason ? el("p", { class: "hint" }, answer.reason) : null,
       el("p", { class: "hint" }, answer.dataset)));
   byId("start").disabled = false;
+  byId("keep").disabled = false;
   byId("start-hint").hidden = true;
   byId("copies").replaceChildren(copyBlock("curl", asCurl(body)), copyBlock("Python SDK", asSdk(body)), copyBlock("CLI", asCli(body)));
 }
@@ -201,11 +207,27 @@ async function start(event) {
   }
 }
 
+async function keep() {
+  if (!estimated) return;
+  byId("keep").disabled = true;
+  try {
+    clearErrors(form);
+    await addSchedule(estimated.body);
+  } catch (problem) {
+    showErrors(form, problem, byId("problems"));
+    byId("keep").disabled = false;
+  }
+}
+
+// What does not change the request leaves its estimate as it is.
+const changesIt = (event) => !event.target.closest("#elsewhere, #repeat");
+
 form.addEventListener("submit", start);
 form.addEventListener("change", (event) => {
   toggle();
-  if (!event.target.closest("#elsewhere")) stale();
+  if (changesIt(event)) stale();
 });
-form.addEventListener("input", () => estimated && stale());
+form.addEventListener("input", (event) => estimated && changesIt(event) && stale());
 on(form, "click", "#ask", ask);
+on(form, "click", "#keep", keep);
 await begin();

@@ -12,6 +12,7 @@ import { Examples } from "../run/examples.js";
 import { Progress } from "../run/progress.js";
 import { resultView } from "../run/result.js";
 import { calmly, follow } from "../stream.js";
+import { link } from "../who.js";
 
 const TABS = ["progress", "candidates", "examples", "events", "config"];
 const TELLING = new Set(["trial.recorded", "phase.started", "algorithm.started", "algorithm.ended", "verdict", "optimization.completed", "optimization.cancelled", "optimization.failed"]);
@@ -64,7 +65,8 @@ class Run {
         el("div", { class: "row" }, statusTag(detail.status), el("span", { class: "muted" }, detail.algorithms.join(", ")), el("span", { class: "muted" }, age(detail.created_at)), el("code", { class: "muted", title: id }, short(id, 13)))),
       el("div", { class: "actions" },
         actionButtons(detail.status),
-        el("a", { class: "button", href: `/new?from=${id}` }, "Ask again, changed"),
+        link("run", { class: "button", href: `/new?from=${id}` }, "Ask again, changed"),
+        link("run", { class: "button", href: `/new?from=${id}#repeat` }, "Repeat on a schedule"),
         detail.verdict ? null : el("a", { class: "button", href: detail.links.report, target: "_blank", rel: "noopener" }, "Report")));
   }
 

@@ -5,6 +5,7 @@ import { byId, el, render } from "../dom.js";
 import { age, count, money, score } from "../format.js";
 import { empty, failure, gainText, intervalBar, progressBar, statusTag, verdictTag } from "../parts.js";
 import { calmly, follow } from "../stream.js";
+import { link } from "../who.js";
 
 const form = byId("filters");
 const place = byId("list");
@@ -45,10 +46,16 @@ async function load() {
 function draw(page) {
   const query = wanted();
   const isFiltered = ["status", "target", "algorithm"].some((name) => query.has(name));
+  if (!page.items.length && page.next_cursor) {
+    const further = wanted();
+    further.set("cursor", page.next_cursor);
+    render(place, empty("None on this page", "What ended too long ago is not shown any longer.", el("a", { class: "button", href: `?${further}` }, "Next page")));
+    return;
+  }
   if (!page.items.length) {
     render(place, isFiltered
       ? empty("None fits", "No optimization has this status, target and algorithm.", el("a", { class: "button", href: "/optimizations" }, "Show all"))
-      : empty("Nothing was optimized yet", "Bring an agent, examples and a metric.", el("a", { class: "button primary", href: "/new" }, "Start the first one")));
+      : empty("Nothing was optimized yet", "Bring an agent, examples and a metric.", link("run", { class: "button primary", href: "/new" }, "Start the first one")));
     return;
   }
   const next = wanted();

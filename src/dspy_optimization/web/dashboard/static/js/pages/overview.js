@@ -5,6 +5,7 @@ import { byId, el, render } from "../dom.js";
 import { age, count, duration, money, score } from "../format.js";
 import { empty, failure, gainText, intervalBar, progressBar, statusTag, verdictTag } from "../parts.js";
 import { calmly, follow } from "../stream.js";
+import { link } from "../who.js";
 
 const STATUSES = ["running", "queued", "paused", "completed", "failed", "cancelled"];
 const SHOWN = 8;
@@ -102,7 +103,7 @@ function queue(system) {
 
 function firstSteps() {
   return el("section", { class: "card", "data-key": "first" },
-    empty("Nothing was optimized yet", "Three things are needed; the rest has defaults.", el("a", { class: "button primary", href: "/new" }, "Start the first one")),
+    empty("Nothing was optimized yet", "Three things are needed; the rest has defaults.", link("run", { class: "button primary", href: "/new" }, "Start the first one")),
     el("ol", { class: "steps" },
       el("li", {}, "An agent: its instructions and its fields, as JSON, or one that is registered under Agents."),
       el("li", {}, "Examples with the answers you expect: JSON lines, pasted or uploaded; a hundred is a good start."),

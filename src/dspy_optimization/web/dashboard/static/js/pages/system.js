@@ -5,6 +5,7 @@ import { byId, el, on, render } from "../dom.js";
 import { age, bytes, count } from "../format.js";
 import { empty, failure, progressBar, table, tag, toast } from "../parts.js";
 import { calmly } from "../stream.js";
+import { needs, why } from "../who.js";
 
 const EVERY_MILLISECONDS = 4000;
 const place = byId("system");
@@ -34,8 +35,18 @@ function lanes(queue) {
         progressBar(lane.running / lane.concurrency, `Lane ${lane.lane}: running of ${lane.concurrency}`),
         el("div", { class: "row" },
           el("label", { for: `lane-${lane.lane}` }, "At once at most"),
-          el("input", { id: `lane-${lane.lane}`, type: "number", min: "1", max: "10000", value: lane.concurrency, style: { width: "96px" } }),
-          el("button", { class: "small" }, "Change")))));
+          el("input", { id: `lane-${lane.lane}`, type: "number", min: "1", max: "10000", value: lane.concurrency, style: { width: "96px" }, ...needs("administer") }),
+          el("button", { class: "small", ...needs("administer") }, "Change")))),
+    queue.partitions.length ? el("h3", {}, "Algorithms of which not all run at once") : null,
+    queue.partitions.map((one) =>
+      el("form", { class: "stack", "data-key": `partition-${one.partition}`, "data-partition": one.partition },
+        el("div", { class: "row spread" }, el("h4", {}, one.partition), el("span", {}, `${one.running} run, ${one.waiting} wait`)),
+        progressBar(one.running / one.concurrency, `${one.partition}: running of ${one.concurrency}`),
+        el("div", { class: "row" },
+          el("label", { for: `partition-${one.partition}` }, "At once at most"),
+          el("input", { id: `partition-${one.partition}`, type: "number", min: "1", max: "10000", value: one.concurrency, style: { width: "96px" }, ...needs("administer") }),
+          el("button", { class: "small", ...needs("administer") }, "Change")))),
+    why("administer"));
 }
 
 function health(ready, calibration) {
@@ -59,7 +70,7 @@ function workers(list) {
           rows: list.map((one) => ({
             key: one.id,
             cells: [
-              el("span", {}, el("b", {}, one.host), ` · process ${one.process_id}`, one.is_this ? el("small", { class: "muted" }, " (this one)") : null),
+              el("span", {}, one.host === null ? el("code", {}, one.id.slice(0, 13)) : [el("b", {}, one.host), ` · process ${one.process_id}`], one.is_this ? el("small", { class: "muted" }, " (this one)") : null),
               one.is_alive ? tag("good", "✓", "alive") : tag("bad", "✕", "gone"), one.lanes.join(", "), count(one.running), one.version, age(one.started_at), age(one.expires_at),
             ],
           })),
@@ -82,8 +93,10 @@ function gpuCard(gpus) {
 on(place, "submit", "form", async (form, event) => {
   event.preventDefault();
   try {
-    const lane = await patch(`system/lanes/${form.dataset.lane}`, { concurrency: Number(form.querySelector("input").value) });
-    toast(`Lane ${lane.lane}: ${lane.concurrency} at once from now on.`);
+    const { lane, partition } = form.dataset;
+    const way = lane ? `system/lanes/${lane}` : `system/partitions/${encodeURIComponent(partition)}`;
+    const changed = await patch(way, { concurrency: Number(form.querySelector("input").value) });
+    toast(`${lane ? `Lane ${lane}` : partition}: ${changed.concurrency} at once from now on.`);
   } catch (problem) {
     toast(problem.message);
   }

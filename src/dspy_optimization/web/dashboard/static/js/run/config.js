@@ -25,7 +25,9 @@ export function drawConfig(run, panel) {
           fact("Seed", request.constraints.seed),
           fact("Concurrency", request.constraints.concurrency),
           fact("Lane and priority", `${request.constraints.lane}, ${request.constraints.priority}`),
+          request.constraints.isolation === "process" ? fact("Isolation", "a process of its own") : null,
           request.constraints.deadline ? fact("Deadline", when(request.constraints.deadline)) : null,
+          detail.schedule ? fact("Made by the schedule", el("a", { href: "/schedules" }, detail.schedule.name), detail.schedule.due_at ? `, due ${when(detail.schedule.due_at)}` : ", by hand") : null,
           fact("Handed in", when(detail.created_at)),
           fact("Changed last", when(detail.updated_at)))),
       el("section", { class: "card", "aria-label": "As JSON" }, copyBlock("As JSON (the body of POST /api/v1/optimize)", JSON.stringify(body, null, 2)))),
@@ -39,20 +41,5 @@ export function drawConfig(run, panel) {
 
 const fact = (name, ...value) => [el("dt", {}, name), el("dd", {}, value.map((one) => (typeof one === "number" ? String(one) : one)))];
 
-export function bodyOf(detail) {
-  const { request } = detail;
-  const { limits, lane, deadline, requires_approval: approval, ...rest } = request.constraints;
-  const given = Object.entries({
-    max_lm_calls: limits.max_lm_calls, max_cost_usd: limits.max_cost_usd, max_tokens: limits.max_tokens, max_optimization_time: limits.max_seconds,
-    ...rest, requires_gpu: lane === "gpu" || null, requires_approval: approval || null,
-  }).filter(([, value]) => value !== null && value !== undefined);
-  return {
-    target: request.target,
-    dataset: { id: request.dataset },
-    // A margin is kept for every objective, and taken only with a guardrail.
-    objectives: request.objectives.map((one) => Object.fromEntries(Object.entries(one).filter(([name, value]) => value !== null && value !== false && (name !== "margin" || one.guardrail)))),
-    ...(request.metrics?.some((one) => Object.keys(one).length > 1) ? { metrics: request.metrics } : {}),
-    algorithms: request.algorithms.map(({ name, options }) => (Object.keys(options ?? {}).length ? { [name]: options } : name)),
-    constraints: Object.fromEntries(given),
-  };
-}
+// The API says itself what asks for the same again.
+export const bodyOf = (detail) => detail.body;

@@ -1,4 +1,4 @@
-// What happened, newest first. The log is only given forwards, so older parts are asked for by their ids.
+// What happened, newest first. What is new is asked for forwards, what is older backwards, each by its id.
 
 import { get } from "../api.js";
 import { el, on, render } from "../dom.js";
@@ -49,16 +49,9 @@ export class Events {
   }
 
   async older() {
-    let width = WINDOW;
-    let found = [];
-    let after = this.oldest;
-    while (found.length < WINDOW && after > 0) {
-      after = Math.max(0, this.oldest - 1 - width);
-      const page = await get(`${this.run.path}/log?after=${after}&limit=${MOST}`);
-      found = page.items.filter((one) => one.id < this.oldest);
-      width *= 4;
-    }
-    this.isComplete = after === 0;
+    const page = await get(`${this.run.path}/log?sort=-id&before=${this.oldest}&limit=${WINDOW}`);
+    const found = page.items.reverse();
+    this.isComplete = found.length < WINDOW;
     this.oldest = found[0]?.id ?? this.oldest;
     this.items.unshift(...found);
     this.draw();

@@ -1,0 +1,52 @@
+"""Answers about what there is to choose from: algorithms, metrics, models."""
+
+from typing import Any
+
+from dspy_optimization.web.answers.base import Answer
+
+
+class OptionOut(Answer):
+    """One option of an algorithm."""
+
+    name: str
+    type: str
+    default: Any
+    description: str
+
+
+class AlgorithmOut(Answer):
+    """An installed algorithm."""
+
+    name: str
+    description: str
+    options: list[OptionOut]
+    objectives_supported: str
+    needs: list[str]
+
+
+class MetricOut(Answer):
+    """A metric type."""
+
+    name: str
+    description: str
+    options: list[str]
+
+
+class ModelOut(Answer):
+    """The language model of a role."""
+
+    role: str
+    model: str
+    base_url: str | None
+    priced: bool
+    max_concurrency: int | None
+
+
+class ModelTest(Answer):
+    """Whether a model answers."""
+
+    role: str
+    ok: bool
+    latency_seconds: float | None
+    answer: str | None
+    error: str | None
