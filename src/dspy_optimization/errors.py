@@ -17,7 +17,8 @@ Every message says what was wanted, what was found and what is possible.
     │   │   ├── ModelAuthError     the key is missing, wrong or out of credit: retrying cannot help
     │   │   └── ModelRequestError  the model refuses this very request: retrying cannot help
     │   ├── StoreError             the database cannot be reached or refuses
-    │   └── TrackingError          MLflow did not take a result; the result itself is safe
+    │   ├── TrackingError          MLflow did not take a result; the result itself is safe
+    │   └── ProcessDiedError       the process of an isolated optimization ended before the optimization did
     ├── ProgramError               the agent itself failed on one example: a score with a reason
     └── AlgorithmError             an algorithm could not go on; what it recorded stays
 
@@ -112,6 +113,17 @@ class StoreError(InfrastructureError):
 
 class TrackingError(InfrastructureError):
     """Bring the tracking server back, then track again: the optimization itself is kept and complete."""
+
+
+class ProcessDiedError(InfrastructureError):
+    """Look at what ended the process, then resume: nothing that was answered is paid again.
+
+    `may_pass` says whether it was ended from outside, so that trying again may help.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class ProgramError(EngineError):

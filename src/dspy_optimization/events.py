@@ -13,7 +13,8 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 class EventType(StrEnum):
     """What happened; the name is stable, `data` may grow."""
 
-    OPTIMIZATION_ACCEPTED = "optimization.accepted"  # data: raw_seconds, estimated_seconds, estimated_cost_usd, calls
+    # data: raw_seconds, estimated_seconds, estimated_cost_usd, calls; of a schedule: schedule, schedule_name, due_at
+    OPTIMIZATION_ACCEPTED = "optimization.accepted"
     OPTIMIZATION_STARTED = "optimization.started"
     OPTIMIZATION_QUEUED = "optimization.queued"  # again, after a pause or a failure; data: reason, retry_in_seconds
     OPTIMIZATION_RESUMED = "optimization.resumed"

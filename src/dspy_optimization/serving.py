@@ -7,24 +7,31 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.metadata import version
 
+from dspy_optimization.adapters.child_process import ChildProcesses
 from dspy_optimization.adapters.dbos import DbosQueue, DbosRuntime, QueueTerms, migrate_queue
 from dspy_optimization.adapters.egress import Egress, GuardedTransport
 from dspy_optimization.adapters.gpu import gpus
+from dspy_optimization.adapters.interpreter import share_interpreter
 from dspy_optimization.adapters.mlflow_tracking import load_mlflow
 from dspy_optimization.adapters.postgres import PostgresKeys, PostgresLeases
+from dspy_optimization.adapters.postgres.stranded_store import stranded
 from dspy_optimization.adapters.postgres.webhook_store import PostgresOutbox
+from dspy_optimization.adapters.sealing import SecretBox, key_in, key_of_text
 from dspy_optimization.adapters.webhooks import Deliverer, Poster
 from dspy_optimization.bootstrap import Foundation, new_id, now, open_foundation
 from dspy_optimization.engine import Engine
+from dspy_optimization.isolated import MODULE
 from dspy_optimization.jobs.job import Lane
 from dspy_optimization.jobs.lease import LeaseKeeper, Worker, WorkerId
+from dspy_optimization.jobs.partitions import Doorkeeper
 from dspy_optimization.jobs.worker import JobWorker
 from dspy_optimization.optimization.handling import OptimizationHandler
-from dspy_optimization.settings import Settings
+from dspy_optimization.optimization.stranded import Sweep
+from dspy_optimization.settings import ServiceSettings, Settings, settings_to_json
 from dspy_optimization.tenancy import TenantId
 
 _LONGEST_END_SECONDS = 30.0
@@ -58,6 +65,8 @@ class Serving:
     keeper: LeaseKeeper
     egress: Egress
     """Where requests to addresses that users name may go."""
+    sealing: SecretBox | None
+    """Keeps secrets of webhooks; None: there is no key, so none can be added."""
 
     def engine(self, tenant: TenantId) -> Engine:
         """Return the engine of a tenant; what is handed in there waits for a worker."""
@@ -85,7 +94,11 @@ def open_serving(
     """
     worker = _worker(role, lanes)
     limit = settings.service.max_concurrent
-    terms = QueueTerms(bound=settings.service.queue_size, concurrency=dict.fromkeys(Lane, limit))
+    terms = QueueTerms(
+        bound=settings.service.queue_size,
+        concurrency=dict.fromkeys(Lane, limit),
+        partitions=settings.service.algorithm_limits,
+    )
     with ExitStack() as opened:
         foundation = opened.enter_context(open_foundation(settings, worker=worker.id))
         leases = PostgresLeases(foundation.database)
@@ -94,8 +107,19 @@ def open_serving(
         opened.callback(queue.close)
         jobs = JobWorker(
             OptimizationHandler(
-                optimizer=lambda tenant: foundation.engine(tenant, queue).optimizer, queue=queue, now=now
-            )
+                optimizer=lambda tenant: foundation.engine(tenant, queue).optimizer,
+                isolated=ChildProcesses(
+                    module=MODULE,
+                    # Without what only this process needs: the secret of its webhooks is none of an agent's business.
+                    settings=settings_to_json(
+                        replace(settings, database_url=foundation.url, service=ServiceSettings())
+                    ),
+                    worker=worker.id,
+                ),
+                queue=queue,
+                now=now,
+            ),
+            share_interpreter,
         )
 
         def lost() -> None:
@@ -110,9 +134,12 @@ def open_serving(
         keeper.start()
         opened.callback(keeper.stop)
         egress = Egress(settings.allow.http_hosts)
+        sealing = _sealing(settings)
         if role is not ServiceRole.API:
             # Ends after the jobs: what they tell at the end may still go out.
-            deliverer = Deliverer(PostgresOutbox(foundation.database), Poster(GuardedTransport(egress), now=now).post)
+            outbox = PostgresOutbox(foundation.database, sealing)
+            outbox.seal_clear()
+            deliverer = Deliverer(outbox, Poster(GuardedTransport(egress), now=now).post)
             deliverer.start()
             opened.callback(deliverer.stop)
         runtime = DbosRuntime(foundation.url, worker, terms)
@@ -120,6 +147,15 @@ def open_serving(
         if worker.lanes:
             load_mlflow()
         runtime.launch(jobs)
+        if worker.lanes:
+            doorkeeper = Doorkeeper(queue.settle)
+            doorkeeper.start()
+            opened.callback(doorkeeper.stop)
+            Sweep(
+                stranded=lambda: stranded(foundation.database),
+                optimizations=lambda tenant: foundation.engine(tenant, queue).stores.optimizations,
+                now=now,
+            ).step()
         yield Serving(
             settings=settings,
             role=role,
@@ -131,7 +167,16 @@ def open_serving(
             jobs=jobs,
             keeper=keeper,
             egress=egress,
+            sealing=sealing,
         )
+
+
+def _sealing(settings: Settings) -> SecretBox | None:
+    """Return what keeps secrets: under the key that is set, or one of the data folder where nobody else has a part."""
+    stated = settings.service.secret_key
+    if stated is not None:
+        return SecretBox(key_of_text(stated))
+    return SecretBox(key_in(settings.data_directory)) if settings.database_url is None else None
 
 
 def _drain(jobs: JobWorker, runtime: DbosRuntime) -> None:

@@ -5,10 +5,11 @@ A job is one DBOS workflow that makes one attempt. DBOS is a singleton of its pr
 `jobs.lease` on DBOS's public interface.
 """
 
+import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
@@ -23,6 +24,9 @@ from dspy_optimization.adapters.postgres.queue_table import (
     WAITING,
     QueueTable,
     admitted,
+    bound_name,
+    bounds,
+    partition_key,
     turn,
 )
 from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE
@@ -30,6 +34,7 @@ from dspy_optimization.errors import QueueFullError, StoreError
 from dspy_optimization.events import Json
 from dspy_optimization.jobs.job import Job, JobId, Lane, Priority
 from dspy_optimization.jobs.lease import Worker, WorkerId
+from dspy_optimization.jobs.partitions import PartitionLoad
 from dspy_optimization.jobs.queue import LaneLoad, Transaction
 from dspy_optimization.jobs.worker import JobWorker
 from dspy_optimization.tenancy import TenantId
@@ -45,10 +50,21 @@ POLLING_SECONDS = 0.5
 _RETRY_AFTER_SECONDS = 15.0
 _MIGRATION_LOCK = 0x6473_7079_6462_6F73
 
+logger = logging.getLogger(__name__)
+
 
 def queue_name(lane: Lane) -> str:
     """Return the name of a lane's queue."""
     return f"optimizations-{lane.value}"
+
+
+def held_name(lane: Lane) -> str:
+    """Return where jobs wait that may not enter a lane yet; nobody claims from there."""
+    return f"held-{lane.value}"
+
+
+_DOORS = {queue_name(lane): held_name(lane) for lane in Lane}
+_QUEUES = (*_DOORS, *_DOORS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +77,8 @@ class QueueTerms:
     """How many may run at once, over all workers; the first start writes it, later `set_concurrency` does."""
     worker_concurrency: int | None = None
     """How many may run at once in one process; None: no limit of its own."""
+    partitions: Mapping[str, int] = field(default_factory=dict)
+    """Partition → how many of it may run at once, over all lanes and workers; written as `concurrency` is."""
 
 
 def migrate_queue(url: str) -> None:
@@ -90,22 +108,26 @@ class DbosQueue:
     def submit(self, job: Job, transaction: Transaction) -> None:
         """Add the job when the caller's transaction commits. Raises `QueueFullError`; later attempts are taken."""
         connection = cast("sa.Connection", transaction)
-        if job.number == 1 and not admitted(connection, [queue_name(lane) for lane in Lane], self._terms.bound):
+        if job.number == 1 and not admitted(connection, _QUEUES, self._terms.bound):
             raise QueueFullError(
                 f"wanted: a place in the queue; found: {self._terms.bound} optimizations wait already, as many as "
                 "OPTIMIZATION_QUEUE_SIZE allows; possible: hand it in again later",
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             )
-        name = queue_name(job.lane)
+        name, held = queue_name(job.lane), held_name(job.lane)
+        bounded = bounds(connection)
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
-            "queue_name": name,
+            "queue_name": held if bounded.keys() & set(job.partitions) else name,
             "workflow_id": job.id,
             "app_version": VERSION,
-            "priority": turn(connection, name, job),
+            "priority": turn(connection, name, held, job, bounded.keys()),
             "authenticated_user": str(job.tenant),
             "authenticated_roles": [job.priority.value],  # which line of the tenant's it stands in
         }
+        key = partition_key(job)
+        if key is not None:
+            options["queue_partition_key"] = key
         if job.delay_seconds > 0.0:
             options["delay_seconds"] = job.delay_seconds
         self._client.enqueue_in_transaction(connection, options, _written(job))
@@ -126,7 +148,11 @@ class DbosQueue:
             limits = {queue.name: queue.global_concurrency for queue in self._client.list_queues()}
         return {
             lane: LaneLoad(
-                waiting=counts.get((queue_name(lane), WAITING), 0) + counts.get((queue_name(lane), DELAYED), 0),
+                waiting=sum(
+                    counts.get((name, state), 0)
+                    for name in (queue_name(lane), held_name(lane))
+                    for state in (WAITING, DELAYED)
+                ),
                 running=counts.get((queue_name(lane), RUNNING), 0),
                 concurrency=self._terms.concurrency[lane] if limit is None else limit,
             )
@@ -143,6 +169,29 @@ class DbosQueue:
             queue = self._client.retrieve_queue(queue_name(lane))
             if queue is not None:
                 queue.set_global_concurrency(concurrency)
+
+    def partitions(self) -> Mapping[str, PartitionLoad]:
+        """Return how busy every bounded partition is, by name."""
+        counts = self._table.partitions(_QUEUES)
+        return {
+            partition: PartitionLoad(
+                waiting=counts.get((partition, WAITING), 0) + counts.get((partition, DELAYED), 0),
+                running=counts.get((partition, RUNNING), 0),
+                concurrency=concurrency,
+            )
+            for partition, concurrency in sorted(self._table.bounds().items())
+        }
+
+    def set_bound(self, partition: str, concurrency: int | None) -> None:
+        """Let so many of a partition run at once from now on, None: any number; what runs already goes on."""
+        with self._database.guarded():
+            self._client.register_queue(
+                bound_name(partition), global_concurrency=concurrency, on_conflict="always_update"
+            )
+
+    def settle(self) -> int:
+        """Let held jobs enter their lanes where there is room; return how many changed their place."""
+        return self._table.settle(_DOORS)
 
     def claimants(self) -> Collection[WorkerId]:
         """Return the workers that run jobs, whether they live or not."""
@@ -211,6 +260,13 @@ class DbosRuntime:
                 polling_interval_sec=POLLING_SECONDS,
                 on_conflict="never_update",
             )
+        for partition, concurrency in self._terms.partitions.items():
+            kept = DBOS.register_queue(
+                bound_name(partition), global_concurrency=concurrency, on_conflict="never_update"
+            ).global_concurrency
+            if kept != concurrency:
+                facts = {"partition": partition, "stated": concurrency, "kept": kept}
+                logger.warning("Bound was changed meanwhile", extra={"action": "bound_kept", **facts})
 
     def close(self, longest_seconds: float = 0.0) -> None:
         """Claim nothing more, wait so long for the attempts to end, and end."""
@@ -238,18 +294,21 @@ def _written(job: Job) -> dict[str, Json]:
         "subject": str(job.subject),
         "lane": job.lane.value,
         "priority": job.priority.value,
+        "partitions": list(job.partitions),
         "number": job.number,
         "attempt": job.attempt,
     }
 
 
 def _read(written: Mapping[str, Json]) -> Job:
+    partitions = written.get("partitions")  # absent in what the release before handed in
     return Job(
         id=JobId(str(written["id"])),
         tenant=TenantId(UUID(str(written["tenant"]))),
         subject=UUID(str(written["subject"])),
         lane=Lane(str(written["lane"])),
         priority=Priority(str(written["priority"])),
+        partitions=tuple(str(one) for one in partitions) if isinstance(partitions, list) else (),
         number=int(str(written["number"])),
         attempt=int(str(written["attempt"])),
     )

@@ -228,7 +228,11 @@ class Deliverer:
         if claim.attempts > len(self._terms.pauses_seconds) + 1:
             self._outbox.failed(claim, "no attempt came to its end", None, None)
             return True
-        outgoing = self._outbox.outgoing(claim)
+        try:
+            outgoing = self._outbox.outgoing(claim)
+        except InvalidRequestError as error:
+            self._mark(claim, Answered(error=str(error)))
+            return True
         if outgoing is None:
             return True
         if outgoing.is_disabled:

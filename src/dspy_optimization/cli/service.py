@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import typer
 import uvicorn
 
-from dspy_optimization.adapters.postgres.key_store import PostgresKeys, tenant_of
+from dspy_optimization.adapters.postgres.key_store import KeyFacts, PostgresKeys, tenant_of
 from dspy_optimization.adapters.report.visible import visible
 from dspy_optimization.agents.untrusted import closest, shown
 from dspy_optimization.bootstrap import open_foundation
@@ -86,15 +86,28 @@ def tell_keys(*, as_json: bool) -> None:
     """Print what is known of every key."""
     with _keys() as keys:
         found = keys.keys()
+    now = datetime.now(UTC)
     for one in found:
-        ended = "revoked" if one.revoked_at is not None else "valid"
+        state = _state(one, now)
         if as_json:
-            told = {"id": one.id, "tenant": str(one.tenant), "role": one.role.value, "name": one.name, "state": ended}
-            typer.echo(json.dumps(told, ensure_ascii=False))
+            told = {"id": one.id, "tenant": str(one.tenant), "role": one.role.value, "name": one.name, "state": state}
+            ends = {"expires_at": None if one.expires_at is None else one.expires_at.isoformat()}
+            typer.echo(json.dumps({**told, **ends}, ensure_ascii=False))
         else:
-            typer.echo(f"{one.id}  {ended:8} {one.role.value:14} {one.tenant}  {visible(one.name)}")
+            until = "" if one.expires_at is None or state == "revoked" else f"  {_until(one.expires_at, now)}"
+            typer.echo(f"{one.id}  {state:8} {one.role.value:14} {one.tenant}  {visible(one.name)}{until}")
     if not found and not as_json:
         typer.echo("No keys yet: dspy-opt keys create makes one.")
+
+
+def _state(key: KeyFacts, now: datetime) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now else "valid"
+
+
+def _until(expires_at: datetime, now: datetime) -> str:
+    return f"({'ended' if expires_at <= now else 'until'} {expires_at:%Y-%m-%d %H:%M} UTC)"
 
 
 def revoke_key(key: str) -> None:

@@ -40,6 +40,8 @@ class Job:
     """What is to be carried out, such as an optimization."""
     lane: Lane = Lane.CPU
     priority: Priority = Priority.NORMAL
+    partitions: tuple[str, ...] = ()
+    """What it uses, such as algorithms; the operator may bound how many that use the same run at once."""
     number: int = 1
     """Counts every time it was queued."""
     attempt: int = 1

@@ -18,17 +18,22 @@
       metrics: [my_metrics:score]
       entrypoints: [my_agents:triage]
       http_hosts: [agents.example.org]
+    service:
+      algorithm_limits: {gepa: 2}           # so many at once that name the algorithm, over all workers
 
 A role that is not named is answered by the task model, the task by the embedded one.
 """
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from dspy_optimization.agents.untrusted import closest, listed
+from dspy_optimization.algorithms.registry import GROUP
 from dspy_optimization.errors import InvalidRequestError
 
 FILE_BYTES = 1024 * 1024
@@ -129,12 +134,30 @@ class AllowBlock(_Block):
         return value
 
 
+class ServiceBlock(_Block):
+    """What only the service needs; the rest of it stands in the environment."""
+
+    algorithm_limits: dict[Text, Annotated[int, Field(ge=1, le=10_000, strict=True)]] = {}
+
+    @field_validator("algorithm_limits")
+    @classmethod
+    def _are_installed(cls, value: dict[str, int]) -> dict[str, int]:
+        known = sorted(point.name for point in entry_points(group=GROUP))
+        for name in value:
+            if name not in known:
+                raise ValueError(
+                    f"wanted an algorithm, found {name!r}{closest(name, known)}; possible: {listed(known)}"
+                )
+        return value
+
+
 class ConfigFile(_Block):
     """The whole file."""
 
     models: RolesBlock = RolesBlock()
     named_models: dict[str, ModelBlock] = {}
     allow: AllowBlock = AllowBlock()
+    service: ServiceBlock = ServiceBlock()
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,8 @@ and for the service
     DSPY_OPT_REQUIRE_KEYS                 whether every request needs an API key; no: whoever reaches it is local
     DSPY_OPT_RETENTION_DAYS               how long ended optimizations are shown; without it for ever
     DSPY_OPT_ALLOWED_HOSTS                names the service answers to, with commas; without it this machine's own
+    DSPY_OPT_SECRET_KEY                   keeps the secrets of webhooks, 32 bytes as base64, the same for all processes;
+                                          without it one in the data directory, with the embedded database only
 
 Variables that are set to nothing count as not set.
 """
@@ -29,10 +31,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dspy_optimization.adapters.models.spec import ModelSpec
+from dspy_optimization.adapters.sealing import SETTING, key_of_text
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.model import Role
-from dspy_optimization.settings.config_file import AllowBlock, ConfigFile, read_document
+from dspy_optimization.settings.config_file import ConfigFile, read_document
 from dspy_optimization.settings.naming import ModelNames
 from dspy_optimization.settings.problems import sentences
 
@@ -59,6 +62,7 @@ class _Environment(BaseSettings):
         float | None, Field(gt=0, allow_inf_nan=False, validation_alias="DSPY_OPT_RETENTION_DAYS")
     ] = None
     allowed_hosts: Annotated[str, Field(validation_alias="DSPY_OPT_ALLOWED_HOSTS")] = "localhost,127.0.0.1,[::1]"
+    secret_key: Annotated[SecretStr | None, Field(validation_alias=SETTING)] = None
 
     @field_validator("database_url")
     @classmethod
@@ -71,6 +75,13 @@ class _Environment(BaseSettings):
         if value is not None and value.get_secret_value() == "databricks":
             return value
         return _with_scheme(value, _TRACKING, example="http://mlflow.example.org:5000")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            key_of_text(value.get_secret_value())
+        return value
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -127,6 +138,10 @@ class ServiceSettings:
     """How long ended optimizations are shown; None: for ever."""
     allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
     """Names in the Host header that are answered."""
+    algorithm_limits: Mapping[str, int] = field(default_factory=dict)
+    """Algorithm → how many optimizations that name it run at once, over all lanes and workers."""
+    secret_key: str | None = field(default=None, repr=False)
+    """Base64 of the key that secrets are kept under; None: that of the data folder, with the embedded database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +184,7 @@ def read_settings() -> Settings:
     problems += dict.fromkeys(names.problems)
     if environment is None or problems:
         raise _refused(problems)
-    return _settings(environment, file.allow, models, named)
+    return _settings(environment, file, models, named)
 
 
 def _config(path: Path, problems: list[str]) -> ConfigFile:
@@ -184,9 +199,9 @@ def _config(path: Path, problems: list[str]) -> ConfigFile:
 
 
 def _settings(
-    environment: _Environment, allow: AllowBlock, models: Mapping[Role, ModelSpec], named: Mapping[str, ModelSpec]
+    environment: _Environment, file: ConfigFile, models: Mapping[Role, ModelSpec], named: Mapping[str, ModelSpec]
 ) -> Settings:
-    directory = environment.data_directory
+    directory, allow = environment.data_directory, file.allow
     return Settings(
         database_url=_revealed(environment.database_url),
         data_directory=default_data_directory() if directory is None else directory,
@@ -207,6 +222,8 @@ def _settings(
             require_keys=environment.require_keys,
             retention_days=environment.retention_days,
             allowed_hosts=_names(environment.allowed_hosts),
+            algorithm_limits=dict(file.service.algorithm_limits),
+            secret_key=_revealed(environment.secret_key),
         ),
     )
 
