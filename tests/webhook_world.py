@@ -13,11 +13,14 @@ import sqlalchemy as sa
 
 from dspy_optimization.adapters.postgres import Database, PostgresEvents
 from dspy_optimization.adapters.postgres.tables import agent_version, dataset, optimization_request
+from dspy_optimization.adapters.sealing import SecretBox
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.request import OptimizationStatus, TargetType
 from dspy_optimization.tenancy import TenantId
 
+BOX = SecretBox(bytes(range(32)))
+"""Keeps secrets of webhooks."""
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 

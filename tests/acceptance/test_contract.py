@@ -16,7 +16,7 @@ from test_service import fresh
 from dspy_optimization.adapters.postgres import EmbeddedPostgres
 from dspy_optimization.web.access import Public, Require
 from dspy_optimization.web.app import create_app
-from service_world import Service, model_server, running, service_settings
+from service_world import Service, model_server, request_body, running, service_settings
 
 pytestmark = pytest.mark.xdist_group("service")
 
@@ -25,7 +25,9 @@ WITHOUT = "events$"
 # A request can fit the schema and still mean nothing (a cursor nobody gave): 422 says so.
 UNCHECKED = "positive_data_acceptance"
 # Pages for people send a browser to what it may not see; they hold no data.
-PAGES = re.compile(r"^/(static/.*|optimizations.*|new|agents.*|datasets.*|models|system|login|docs|openapi\.json)?$")
+PAGES = re.compile(
+    r"^/(static/.*|optimizations.*|new|schedules|agents.*|datasets.*|models|system|login|docs|openapi\.json)?$"
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,7 @@ def test_every_answer_is_documented(service: Service) -> None:
     service.until(ended, "completed")
     detail = service.client.get(f"/api/v1/optimizations/{ended}").json()
     candidate = service.client.get(f"/api/v1/optimizations/{ended}/candidates").json()["items"][0]["candidate"]
+    recurs = {"name": "contract", "cron": "0 3 1 1 *", "request": request_body()}
     environment = {
         **os.environ,
         "SCHEMATHESIS_HOOKS": "contract_hooks",
@@ -52,6 +55,7 @@ def test_every_answer_is_documented(service: Service) -> None:
         "CONTRACT_OPTIMIZATION": ended,
         "CONTRACT_CANDIDATE": candidate,
         "CONTRACT_DATASET": detail["request"]["dataset"],
+        "CONTRACT_SCHEDULE": service.client.post("/api/v1/schedules", json=recurs).json()["id"],
     }
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.base_url}/openapi.json",

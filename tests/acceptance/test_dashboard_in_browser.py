@@ -32,7 +32,8 @@ FLAGS = (
 )  # fmt: skip
 
 PAGES = (
-    "/", "/optimizations", "/new", "/agents", "/agents/capitals", "/datasets", "/models", "/system", "/login", "/docs",
+    "/", "/optimizations", "/new", "/schedules", "/agents", "/agents/capitals", "/datasets", "/models", "/system",
+    "/login", "/docs",
 )  # fmt: skip
 
 pytestmark = [
@@ -234,7 +235,7 @@ def test_wrong_fields_are_marked(tab: Tab, ended: str) -> None:
     tab.value("document.querySelector('#max_lm_calls').value = '3'; document.querySelector('#ask').click()")
     tab.until("Boolean(document.querySelector('#max_lm_calls[aria-invalid=true]'))", "mark")
 
-    assert "max_lm_calls" in tab.value("document.querySelector('#max_lm_calls').closest('.field').innerText")
+    assert "found: 3" in tab.value("document.querySelector('#max_lm_calls').closest('.field').innerText")
 
 
 def test_unknown_ones_are_told(tab: Tab, ended: str) -> None:

@@ -10,7 +10,7 @@ from dspy_optimization.settings import read_settings
 if __name__ == "__main__":
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
-    with open_serving(read_settings(), ServiceRole.WORKER, lease_seconds=float(sys.argv[1])) as serving:
+    with open_serving(read_settings(), ServiceRole.WORKER) as serving:
         sys.stdout.write(f"{serving.worker.id}\n")
         sys.stdout.flush()
         told.wait()

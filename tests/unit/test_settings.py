@@ -1,5 +1,7 @@
 """What the environment and the configuration file say, and what is wrong with them."""
 
+import base64
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,14 @@ from pydantic import ValidationError
 from dspy_optimization.adapters.models import EMBEDDED, ModelSpec
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.model import Price, Role
-from dspy_optimization.settings import ServiceSettings, Settings, default_data_directory, read_settings
+from dspy_optimization.settings import (
+    ServiceSettings,
+    Settings,
+    default_data_directory,
+    read_settings,
+    settings_from_json,
+    settings_to_json,
+)
 from dspy_optimization.settings.config_file import ConfigFile, read_document
 from dspy_optimization.settings.problems import sentences
 
@@ -31,7 +40,7 @@ ReadFile = Callable[[str], Settings]
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*NAMES, *OF_THE_SERVICE, "STATISTICAL_SIGNIFICANCE_THRESHOLD"):
+    for name in (*NAMES, *OF_THE_SERVICE, "STATISTICAL_SIGNIFICANCE_THRESHOLD", "DSPY_OPT_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -105,6 +114,16 @@ def test_the_service_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_the_key_for_secrets_is_read_and_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Base64 of 32 bytes, as openssl prints it; nowhere in what is logged of settings."""
+    key = base64.b64encode(b"canary" * 5 + b"!!").decode()
+    monkeypatch.setenv("DSPY_OPT_SECRET_KEY", f"{key}\n")
+    settings = read_settings()
+
+    assert key == (settings.service.secret_key or "").strip()
+    assert key not in repr(settings)
+
+
 def test_the_service_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """As compose files do it."""
     for name in OF_THE_SERVICE:
@@ -143,6 +162,8 @@ def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -
         ("DSPY_OPT_RETENTION_DAYS", "0", "found '0'"),
         ("DSPY_OPT_RETENTION_DAYS", "inf", "found 'inf'"),
         ("DSPY_OPT_ALLOWED_HOSTS", " , ", "wanted at least one name"),
+        ("DSPY_OPT_SECRET_KEY", "canary", "wanted 32 bytes as base64"),
+        ("DSPY_OPT_SECRET_KEY", "Y2FuYXJ5", "wanted 32 bytes as base64"),
         ("DSPY_CONFIG_PATH", "/nowhere/config.yaml", "wanted a YAML file, found at /nowhere/config.yaml: No such file"),
     ],
 )
@@ -218,6 +239,31 @@ def test_models_are_resolved(read: ReadFile, monkeypatch: pytest.MonkeyPatch) ->
     assert "canary" not in repr(settings)
 
 
+def test_algorithms_may_be_bounded(read: ReadFile) -> None:
+    """So many at once; others know no bound."""
+    assert {"gepa": 2, "miprov2": 1} == read(
+        "service: {algorithm_limits: {gepa: 2, miprov2: 1}}"
+    ).service.algorithm_limits
+
+
+def test_settings_reach_a_child_process_as_they_are(read: ReadFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys, prices, fallbacks, lists and paths, through JSON."""
+    monkeypatch.setenv("SOME_KEY", "sk-canary-1")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:canary@h/d")
+    settings = read(
+        "models:\n"
+        "  task: {model: a/b, api_key_env: SOME_KEY, timeout_seconds: 7.5, fallbacks: [house],"
+        " price: {prompt_usd_per_million: 1, completion_usd_per_million: 2}}\n"
+        "named_models: {house: {model: {base_url: 'http://h:1/v1', model: q}, max_concurrency: 3}}\n"
+        "allow: {tools: ['a:b'], metrics: ['c:*'], http_hosts: ['*.d']}\n"
+        "service: {algorithm_limits: {gepa: 2}}\n"
+    )
+    through = json.dumps(settings_to_json(settings))
+
+    assert settings == settings_from_json(json.loads(through))
+    assert "sk-canary-1" in through
+
+
 def test_a_role_that_is_not_named_is_answered_by_the_task_model(read: ReadFile) -> None:
     """Whoever pays for a good model wants it to reflect too."""
     settings = read("models: {task: openai/gpt-4o-mini}")
@@ -234,12 +280,12 @@ def test_an_empty_file_changes_nothing(read: ReadFile, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: {}", "model: unknown key; did you mean models? Known: models, named_models, allow"),
-        ("xyz: 1", "xyz: unknown key; known: models, named_models, allow"),
+        ("model: {}", "model: unknown key; did you mean models? Known: models, named_models, allow, service"),
+        ("xyz: 1", "xyz: unknown key; known: models, named_models, allow, service"),
         ("models: {refection: x}", "models.refection: unknown key; did you mean reflection?"),
         ("models: 7", "models: wanted a block of keys (task, reflection, judge), found 7"),
         ("models: {task: 7}", "models.task: wanted a block of keys (model, api_key_env, price"),
-        ("[1]", "the file: wanted a block of keys (models, named_models, allow), found [1]"),
+        ("[1]", "the file: wanted a block of keys (models, named_models, allow, service), found [1]"),
         ("models: {task: embeded}", "wanted embedded, a named model (none so far), a LiteLLM string such as"),
         ("models: {task: {model: }}", "models.task.model: wanted"),
         ("models: {task: {}}", "models.task.model: wanted a value, found none"),
@@ -276,6 +322,14 @@ def test_an_empty_file_changes_nothing(read: ReadFile, text: str) -> None:
         ("allow: {tools: [os.system]}", "allow.tools: wanted my_package.my_module:function or"),
         ("allow: {http_hosts: ['http://x']}", "allow.http_hosts: wanted a host such as"),
         ("allow: {tools: search}", "allow.tools: wanted a list, found 'search'"),
+        (
+            "service: {algorithm_limits: {gpa: 2}}",
+            "wanted an algorithm, found 'gpa' (did you mean \"gepa\"?)",
+        ),
+        ("service: {algorithm_limits: {gepa: 0}}", "algorithm_limits.gepa: wanted a number greater than or equal to 1"),
+        ("service: {algorithm_limits: {gepa: many}}", "algorithm_limits.gepa: wanted a valid integer, found 'many'"),
+        ("service: {algorithm_limits: 3}", "service.algorithm_limits: wanted a block of keys, found 3"),
+        ("service: {queue_size: 3}", "service.queue_size: unknown key; known: algorithm_limits"),
         ("models: {task: a/b}\nmodels: {}", "found at line 2, column 1: the key 'models' stands twice"),
         ("models: [", "wanted YAML, found at line 1"),
         ("a: \x07", "wanted YAML, found something else"),

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,9 +20,10 @@ from dspy_optimization.adapters.postgres.database import session_name
 from dspy_optimization.errors import QueueFullError, StoreError
 from dspy_optimization.jobs.job import Job, JobId, Lane, Priority, job_id
 from dspy_optimization.jobs.lease import Worker, WorkerId
+from dspy_optimization.jobs.partitions import Doorkeeper, PartitionLoad
 from dspy_optimization.jobs.queue import LaneLoad
 from dspy_optimization.jobs.worker import Interruption, JobWorker, Outcome
-from dspy_optimization.tenancy import LOCAL_TENANT
+from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 
 pytestmark = pytest.mark.xdist_group("dbos")
 
@@ -42,6 +44,8 @@ class Doing:
     """What comes of the next attempts; then all are done."""
     most_at_once: int = 0
     now: int = 0
+    now_of: Counter[str] = field(default_factory=Counter)
+    most_of: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def carry_out(self, job: Job, interruption: Interruption) -> Outcome:
@@ -49,11 +53,14 @@ class Doing:
             self.begun.append(job)
             self.now += 1
             self.most_at_once = max(self.most_at_once, self.now)
+            self.now_of.update(job.partitions)
+            self.most_of |= self.now_of
             outcome = self.outcomes.pop(0) if self.outcomes else Outcome.DONE
         with interruption.telling(self.open.set):
             assert self.open.wait(SECONDS)
         with self.lock:
             self.now -= 1
+            self.now_of.subtract(job.partitions)
         return Outcome.INTERRUPTED if interruption.is_set else outcome
 
     def wait_again(self, job: Job, outcome: Outcome) -> None:
@@ -176,8 +183,8 @@ def test_a_full_queue_takes_what_ran_before(queue: DbosQueue, database: Database
 def test_a_job_arrives_as_it_was_handed_in(
     queue: DbosQueue, database: Database, doing: Doing, launched: Callable[..., object], database_url: str
 ) -> None:
-    """Tenant, subject, lane, priority and counts; it is carried out once and then done."""
-    job = _job(priority=Priority.HIGH, number=3, attempt=2, lane=Lane.GPU)
+    """Tenant, subject, lane, priority, partitions and counts; it is carried out once and then done."""
+    job = _job(priority=Priority.HIGH, number=3, attempt=2, lane=Lane.GPU, partitions=("gepa", "simba"))
     _submit(queue, database, job)
     doing.open.set()
     launched("w", (Lane.CPU, Lane.GPU))
@@ -382,3 +389,167 @@ def test_many_may_make_the_queues_tables_at_once(database_url: str, database: Da
 def test_ids_are_uuids_all_the_way() -> None:
     """A job's subject is looked up by the id it was handed in with."""
     assert UUID(_job().id.split("/")[0])
+
+
+def _of(partitions: str, **changes: object) -> Job:
+    return _job(partitions=tuple(partitions.split()), **changes)
+
+
+@pytest.fixture
+def door(queue: DbosQueue) -> Iterator[Doorkeeper]:
+    """Lets held jobs in, as every worker process does."""
+    keeper = Doorkeeper(queue.settle, polling_seconds=0.1)
+    keeper.start()
+    yield keeper
+    keeper.stop()
+
+
+def test_never_more_of_a_partition_than_its_bound_while_others_overtake(
+    queue: DbosQueue, database: Database, doing: Doing, launched: Callable[..., object], door: Doorkeeper
+) -> None:
+    """One bounded by one, four places in the lane: those behind it go on, it goes one by one, all are done."""
+    queue.set_bound("gepa", 1)
+    launched()
+    queue.set_concurrency(Lane.CPU, 4)
+    bounded, others = [_of("gepa") for _ in range(3)], [_of("simba") for _ in range(3)]
+    _submit(queue, database, *bounded, *others)
+    full = _soon(lambda: doing.now == 4)
+    time.sleep(1.2)
+    at_once = [job for job in doing.begun if "gepa" in job.partitions]
+    load, partitions = queue.load()[Lane.CPU], queue.partitions()
+    doing.open.set()
+    ended = _soon(lambda: len(doing.begun) == 6 and doing.now == 0)
+
+    assert (True, True, 1) == (full, ended, len(at_once))
+    assert {job.id for job in others} == {job.id for job in doing.begun[:4]} - {at_once[0].id}
+    assert 1 == doing.most_of["gepa"]
+    assert LaneLoad(waiting=2, running=4, concurrency=4) == load
+    assert {"gepa": PartitionLoad(waiting=2, running=1, concurrency=1)} == partitions
+
+
+def test_a_bound_may_change_while_jobs_wait_and_run(
+    queue: DbosQueue, database: Database, doing: Doing, launched: Callable[..., object], door: Doorkeeper
+) -> None:
+    """More at once, none any more beside what runs, and no bound at all."""
+    launched()
+    queue.set_concurrency(Lane.CPU, 10)
+    queue.set_bound("gepa", 1)
+    _submit(queue, database, *(_of("gepa") for _ in range(6)))
+    one = _soon(lambda: doing.now == 1)
+    queue.set_bound("gepa", 3)
+    three = _soon(lambda: doing.now == 3)
+    queue.set_bound("gepa", 2)
+    time.sleep(1.2)
+    still = doing.now
+    queue.set_bound("gepa", None)
+    all_six = _soon(lambda: doing.now == 6)
+
+    assert (True, True, 3, True) == (one, three, still, all_six)
+    assert {} == queue.partitions()
+
+
+def test_a_new_bound_counts_for_what_waits_in_the_lane_already(
+    queue: DbosQueue, database: Database, doing: Doing, launched: Callable[..., object], door: Doorkeeper
+) -> None:
+    """Handed in before anybody bounded it; others do not stand behind it any longer."""
+    _submit(queue, database, *(_of("gepa simba") for _ in range(4)))
+    queue.set_bound("gepa", 1)
+    assert _soon(lambda: queue.load()[Lane.CPU].waiting == 4 and queue.settle() == 0)
+    launched()
+    queue.set_concurrency(Lane.CPU, 3)
+    _submit(queue, database, _of("simba"))
+    two = _soon(lambda: doing.now == 2)
+    time.sleep(1.2)
+
+    assert (True, 2, 1) == (two, doing.now, doing.most_of["gepa"])
+
+
+def test_a_bound_holds_over_both_lanes_and_through_retries_and_takeovers(
+    queue: DbosQueue,
+    database: Database,
+    doing: Doing,
+    launched: Callable[..., object],
+    door: Doorkeeper,
+    database_url: str,
+) -> None:
+    """What is tried again or taken back from a dead worker is counted like any other."""
+    queue.set_bound("gepa", 1)
+    taken, gpu, again = _of("gepa"), _of("gepa", lane=Lane.GPU), _of("gepa").again(0.5)
+    _submit(queue, database, taken)
+    assert _soon(lambda: _places(database_url)[taken.id] == "optimizations-cpu")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = 'dead'")
+    _submit(queue, database, gpu, again)
+    time.sleep(1.0)
+    places = _places(database_url)
+    queue.take_back([WorkerId("dead")])
+    launched("w", (Lane.CPU, Lane.GPU))
+    one = _soon(lambda: doing.now == 1)
+    time.sleep(1.2)
+    first = [job.id for job in doing.begun]
+    doing.open.set()
+
+    assert ("held-gpu", "held-cpu") == (places[gpu.id], places[again.id])
+    assert (True, 1) == (one, len(first))
+    assert _soon(lambda: len(doing.begun) == 3 and doing.now == 0)
+    assert 1 == doing.most_of["gepa"]
+
+
+def test_held_jobs_can_be_withdrawn_and_count_for_the_bound_of_the_queue(
+    queue: DbosQueue, database: Database, door: Doorkeeper
+) -> None:
+    """Where a job waits is nobody else's business."""
+    queue.set_bound("gepa", 1)
+    jobs = [_of("gepa") for _ in range(BOUND)]
+    _submit(queue, database, *jobs)
+    with pytest.raises(QueueFullError):
+        _submit(queue, database, _of("simba"))
+    queue.withdraw([job.id for job in jobs])
+    time.sleep(0.5)
+
+    assert 0 == queue.load()[Lane.CPU].waiting
+
+
+def test_tenants_take_turns_in_a_bounded_partition_too(
+    queue: DbosQueue, database: Database, doing: Doing, launched: Callable[..., object], door: Doorkeeper
+) -> None:
+    """And a tenant's own jobs of others do not stand behind its bounded ones."""
+    queue.set_bound("gepa", 1)
+    other = TenantId(uuid4())
+    many = [_of("gepa") for _ in range(4)]
+    _submit(queue, database, *many)
+    late, free = _of("gepa", tenant=other), _of("simba")
+    with database.transaction(LOCAL_TENANT) as connection:
+        queue.submit(late, connection)
+    _submit(queue, database, free)
+    queue.settle()
+    doing.open.set()
+    launched()
+    queue.set_concurrency(Lane.CPU, 1)
+
+    assert _soon(lambda: len(doing.begun) == 6 and doing.now == 0)
+    order = [job.id for job in doing.begun]
+    assert order.index(late.id) <= 3
+    assert order.index(free.id) <= 3
+
+
+def test_the_first_start_writes_a_bound_and_later_ones_keep_it(
+    queue: DbosQueue, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with lanes; a start that says another says so in the log."""
+    kept = []
+    for stated in (2, 3):
+        terms = replace(TERMS, partitions={"gepa": stated})
+        runtime = DbosRuntime(database_url, _worker("w", ()), terms)
+        runtime.launch(JobWorker(Doing(queue, None)))  # type: ignore[arg-type]
+        runtime.close()
+        kept.append(queue.partitions()["gepa"].concurrency)
+    said = [vars(record) for record in caplog.records if record.getMessage() == "Bound was changed meanwhile"]
+
+    assert [2, 2] == kept
+    assert [("gepa", 3, 2)] == [(one["partition"], one["stated"], one["kept"]) for one in said]
+
+
+def _places(database_url: str) -> dict[str, str]:
+    with psycopg.connect(database_url) as connection:
+        return dict(connection.execute("SELECT workflow_uuid, queue_name FROM dbos.workflow_status").fetchall())

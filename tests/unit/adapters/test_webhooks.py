@@ -46,7 +46,7 @@ from dspy_optimization.adapters.webhooks import (
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import EventType
 from dspy_optimization.tenancy import LOCAL_TENANT
-from webhook_world import COMPLETED, NOON, Received, Receiver, Reply, add_optimization, event_of, tell
+from webhook_world import BOX, COMPLETED, NOON, Received, Receiver, Reply, add_optimization, event_of, tell
 
 ID = UUID("0199c1d2-0000-7000-8000-0000000000aa")
 QUICK = DeliveryTerms(pauses_seconds=(0.0,) * 6, poll_seconds=0.02)
@@ -221,13 +221,32 @@ def test_receivers_that_are_not_there() -> None:
     assert "wanted: a secret like" in (poster().post(outgoing(url, secret="whsec_?")).error or "")
 
 
+def test_a_secret_that_cannot_be_read_is_tried_again(database: Database) -> None:
+    """With the key it was sealed with the message goes out; until then it says which setting is the matter."""
+    with Receiver() as receiver:
+        world = World(database)
+        webhook = world.add(receiver)
+        world.tell()
+        lost = Deliverer(PostgresOutbox(database), poster().post, terms=QUICK, chance=lambda: 0.0)
+        assert lost.step()
+        (waits,) = world.webhooks.deliveries(webhook.id)
+        assert "DSPY_OPT_SECRET_KEY" in (waits.last_error or "")
+        assert DeliveryState.WAITING is waits.state
+        end = time.monotonic() + 10.0
+        while not world.deliverer().step():
+            assert time.monotonic() < end
+        (done,) = world.webhooks.deliveries(webhook.id)
+
+    assert (DeliveryState.DELIVERED, 1) == (done.state, len(receiver.received))
+
+
 class World:
     """A tenant with an optimization, and a receiver that knows its webhook's secret."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.webhooks = PostgresWebhooks(database, LOCAL_TENANT)
-        self.outbox = PostgresOutbox(database)
+        self.webhooks = PostgresWebhooks(database, LOCAL_TENANT, BOX)
+        self.outbox = PostgresOutbox(database, BOX)
         self.optimization_id = add_optimization(database, LOCAL_TENANT)
         self.secret = new_secret()
 
@@ -404,12 +423,14 @@ import sys
 from datetime import UTC, datetime
 from dspy_optimization.adapters.egress import Egress, GuardedTransport
 from dspy_optimization.adapters.postgres import Database
+from dspy_optimization.adapters.sealing import SecretBox
 from dspy_optimization.adapters.postgres.webhook_store import PostgresOutbox
 from dspy_optimization.adapters.webhooks import Deliverer, DeliveryTerms, Poster
 
 with Database.open(sys.argv[1]) as database:
     poster = Poster(GuardedTransport(Egress({"127.0.0.1"})), now=lambda: datetime.now(UTC))
-    Deliverer(PostgresOutbox(database), poster.post, terms=DeliveryTerms(lease_seconds=1.0)).step()
+    outbox = PostgresOutbox(database, SecretBox(bytes(range(32))))
+    Deliverer(outbox, poster.post, terms=DeliveryTerms(lease_seconds=1.0)).step()
 """
 
 

@@ -56,6 +56,25 @@ def test_a_key_is_shown_once(world: CliWorld) -> None:
     assert (0, True) == (revoked.exit_code, "revoked" in again.stdout)
 
 
+def test_keys_that_ended_are_told_from_those_that_open_something(world: CliWorld) -> None:
+    """Revoked, too old, still valid: each as what it is; when it ends is said."""
+    for name, days in (("old", "0.000000001"), ("new", "30"), ("gone", "0.000000001")):
+        world.run("keys", "create", "--name", name, "--days", days)
+    ids = {one["name"]: one["id"] for one in _listed(world)}
+    world.run("keys", "revoke", ids["gone"])
+    told = world.run("keys", "ls").stdout
+    states = {one["name"]: one["state"] for one in _listed(world)}
+
+    assert {"old": "expired", "new": "valid", "gone": "revoked"} == states
+    assert {True} == {one["expires_at"] is not None for one in _listed(world)}
+    (old,), (new,) = ([line for line in told.splitlines() if name in line] for name in (" old", " new"))
+    assert (True, True) == ("(ended 20" in old, "(until 20" in new)
+
+
+def _listed(world: CliWorld) -> list[dict[str, str]]:
+    return [json.loads(line) for line in world.run("keys", "ls", "--json").stdout.strip().splitlines()]
+
+
 def test_the_service_starts_says_where_and_goes(world: CliWorld) -> None:
     """One command; SIGTERM ends it in good order."""
     process = world.start("serve", "--port", "0", "--log", "json")

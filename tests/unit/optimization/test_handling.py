@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -11,21 +11,45 @@ from optimization_house import AGENT, House, speller, words
 from queue_on_paper import PaperQueue
 
 from dspy_optimization.agents.objective import Objective
-from dspy_optimization.errors import ModelError, StoreError
+from dspy_optimization.errors import ModelError, PauseRequested, ProcessDiedError, StoreError
 from dspy_optimization.evaluation.ledger import Charge, ChargeId, ChargeStatus, LedgerBatch, OptimizationId
 from dspy_optimization.evaluation.model import CallKey, LanguageModel, ModelRequest, Role
+from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import EventType
 from dspy_optimization.jobs.job import Job, JobId
 from dspy_optimization.jobs.worker import Interruption, Outcome
 from dspy_optimization.optimization.handling import OptimizationHandler
 from dspy_optimization.optimization.intake import Proposal
 from dspy_optimization.optimization.optimizer import Optimizer
-from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationStatus, Wish
+from dspy_optimization.optimization.request import (
+    AlgorithmChoice,
+    Constraints,
+    Isolation,
+    OptimizationStatus,
+    Wish,
+)
 from dspy_optimization.optimization.steering import Steering
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 from dspy_optimization.testing.scripted_model import ScriptedModel
 
 HouseOf = Callable[[LanguageModel], House]
+
+
+@dataclass(slots=True)
+class Beside:
+    """`IsolatedRuns` that need no process: each run goes as the next of `fates` says, or well."""
+
+    optimizer: Optimizer
+    fates: list[Callable[[OptimizationId, StopSignal], None]] = field(default_factory=list)
+    runs: int = 0
+
+    def run(self, tenant: TenantId, optimization_id: OptimizationId, stop: StopSignal) -> None:
+        assert LOCAL_TENANT == tenant
+        self.runs += 1
+        if self.fates:
+            self.fates.pop(0)(optimization_id, stop)
+        else:
+            self.optimizer.run(optimization_id, stop)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +60,7 @@ class Shop:
     queue: PaperQueue
     steering: Steering
     handler: OptimizationHandler
+    beside: Beside
 
     def submitted(self, **constraints: object) -> Job:
         proposal = Proposal(
@@ -75,8 +100,9 @@ def _shop(house: House) -> Shop:
     steering = Steering(
         tenant=LOCAL_TENANT, optimizations=house.stores.optimizations, queue=queue, now=now, new_id=uuid4
     )
-    handler = OptimizationHandler(optimizer=optimizer, queue=queue, now=now)
-    return Shop(house=house, queue=queue, steering=steering, handler=handler)
+    beside = Beside(house.optimizer)
+    handler = OptimizationHandler(optimizer=optimizer, isolated=beside, queue=queue, now=now)
+    return Shop(house=house, queue=queue, steering=steering, handler=handler, beside=beside)
 
 
 @pytest.fixture
@@ -278,3 +304,150 @@ def test_the_bill_holds_what_a_process_taken_for_dead_paid_meanwhile(house_of: H
 
     assert result is not None
     assert ([], shop.calls(job)) == (woken, result.bill.total.calls)
+
+
+def _dying(shop: Shop, status: OptimizationStatus | None, *, may_pass: bool) -> Callable[..., None]:
+    """Return how a run goes whose process dies with the optimization in this state; None: before it changed any."""
+
+    def fate(optimization_id: OptimizationId, _stop: StopSignal) -> None:
+        if status is not None:
+            change: Callable[..., object] = lambda now: replace(now, status=OptimizationStatus.RUNNING)  # noqa: E731
+            shop.house.stores.optimizations.update(optimization_id, change)  # type: ignore[arg-type]
+            shop.house.stores.optimizations.update(optimization_id, lambda now: replace(now, status=status))
+        raise ProcessDiedError("killed by signal 9", may_pass=may_pass)
+
+    return fate
+
+
+def test_whose_isolation_is_asked_for_runs_in_a_process(shop: Shop) -> None:
+    """And no other; the store says what became of it."""
+    thread, process = shop.submitted(), shop.submitted(isolation=Isolation.PROCESS)
+    outcomes = [shop.handler.carry_out(job, Interruption()) for job in (thread, process)]
+
+    assert ([Outcome.DONE] * 2, 1) == (outcomes, shop.beside.runs)
+    assert [OptimizationStatus.COMPLETED] * 2 == [shop.status(job) for job in (thread, process)]
+
+
+def test_a_killed_process_pauses_until_it_is_tried_again(shop: Shop) -> None:
+    """It says what killed it; the next attempt goes on."""
+    job = shop.submitted(isolation=Isolation.PROCESS)
+    shop.beside.fates.append(_dying(shop, OptimizationStatus.RUNNING, may_pass=True))
+    with pytest.raises(ProcessDiedError):
+        shop.handler.carry_out(job, Interruption())
+    found = shop.house.stores.optimizations.get(OptimizationId(job.subject))
+    again = job.again(15.0)
+    shop.handler.wait_again(again, Outcome.PASSING)
+    done = shop.handler.carry_out(again, Interruption())
+
+    assert (OptimizationStatus.PAUSED, "killed by signal 9") == (found.status, found.error)
+    assert EventType.OPTIMIZATION_PAUSED in shop.events(job)
+    assert (Outcome.DONE, OptimizationStatus.COMPLETED) == (done, shop.status(job))
+
+
+def test_a_process_that_crashed_fails_its_optimization(shop: Shop) -> None:
+    """A person has to mend something, and then resumes it."""
+    job = shop.submitted(isolation=Isolation.PROCESS)
+    shop.beside.fates.append(_dying(shop, OptimizationStatus.RUNNING, may_pass=False))
+    outcome = shop.handler.carry_out(job, Interruption())
+    found = shop.house.stores.optimizations.get(OptimizationId(job.subject))
+    shop.steering.resume(OptimizationId(job.subject))
+    done = shop.handler.carry_out(shop.queue.jobs[-1], Interruption())
+
+    assert (Outcome.DONE, OptimizationStatus.FAILED) == (outcome, found.status)
+    assert "killed by signal 9" in (found.error or "")
+    assert EventType.OPTIMIZATION_FAILED in shop.events(job)
+    assert (Outcome.DONE, OptimizationStatus.COMPLETED) == (done, shop.status(job))
+
+
+@pytest.mark.parametrize(
+    ("may_pass", "status"), [(True, OptimizationStatus.QUEUED), (False, OptimizationStatus.FAILED)]
+)
+def test_a_process_that_never_began(shop: Shop, may_pass: bool, status: OptimizationStatus) -> None:
+    """What waits cannot pause: it waits on, or fails; either says why."""
+    job = shop.submitted(isolation=Isolation.PROCESS)
+    shop.beside.fates.append(_dying(shop, None, may_pass=may_pass))
+    if may_pass:
+        with pytest.raises(ProcessDiedError):
+            shop.handler.carry_out(job, Interruption())
+    else:
+        shop.handler.carry_out(job, Interruption())
+    found = shop.house.stores.optimizations.get(OptimizationId(job.subject))
+
+    assert (status, "killed by signal 9") == (found.status, found.error)
+
+
+def test_a_process_that_died_after_its_end_changes_nothing(shop: Shop) -> None:
+    """It had written its result and did not come to say so."""
+    job = shop.submitted(isolation=Isolation.PROCESS)
+
+    def fate(optimization_id: OptimizationId, stop: StopSignal) -> None:
+        shop.house.optimizer.run(optimization_id, stop)
+        raise ProcessDiedError("killed by signal 9", may_pass=True)
+
+    shop.beside.fates.append(fate)
+
+    assert Outcome.DONE is shop.handler.carry_out(job, Interruption())
+    assert OptimizationStatus.COMPLETED is shop.status(job)
+
+
+@pytest.mark.parametrize("status", [None, OptimizationStatus.RUNNING, OptimizationStatus.PAUSED])
+def test_a_process_ended_because_its_worker_goes_is_handed_on(shop: Shop, status: OptimizationStatus | None) -> None:
+    """Wherever it stood: before it began, in the middle, or paused already."""
+    job, going = shop.submitted(isolation=Isolation.PROCESS), Interruption()
+    going.set()
+    shop.beside.fates.append(_dying(shop, status, may_pass=True))
+    outcome = shop.handler.carry_out(job, going)
+    shop.handler.wait_again(job.again(0.0), outcome)
+    done = shop.handler.carry_out(shop.queue.jobs[-1], Interruption())
+
+    assert (Outcome.INTERRUPTED, Outcome.DONE) == (outcome, done)
+    assert OptimizationStatus.COMPLETED is shop.status(job)
+
+
+def test_a_process_that_went_before_it_changed_anything_is_handed_on(shop: Shop) -> None:
+    """It ended well, and left the optimization waiting."""
+    job, going = shop.submitted(isolation=Isolation.PROCESS), Interruption()
+    going.set()
+    shop.beside.fates.append(lambda *_: None)
+
+    assert Outcome.INTERRUPTED is shop.handler.carry_out(job, going)
+
+
+def test_a_dead_process_that_another_took_over_from_is_left_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written into what somebody living works on."""
+    monkeypatch.setattr("dspy_optimization.optimization.handling._LETTING_GO_SECONDS", 0.2)
+    job = shop.submitted(isolation=Isolation.PROCESS)
+    shop.beside.fates.append(_dying(shop, OptimizationStatus.RUNNING, may_pass=False))
+    with shop.house.stores.optimizations.owning(OptimizationId(job.subject)):
+        outcome = shop.handler.carry_out(job, Interruption())
+
+    assert (Outcome.BUSY, OptimizationStatus.RUNNING) == (outcome, shop.status(job))
+
+
+def test_a_pause_that_a_person_wished_survives_the_death(shop: Shop) -> None:
+    """Paused it is; nobody tries it again until that person resumes it."""
+    job = shop.submitted(isolation=Isolation.PROCESS)
+
+    def fate(optimization_id: OptimizationId, _stop: StopSignal) -> None:
+        shop.put(job, status=OptimizationStatus.RUNNING)
+        shop.put(job, wish=Wish.PAUSE)
+        raise ProcessDiedError("killed by signal 9", may_pass=True)
+
+    shop.beside.fates.append(fate)
+    with pytest.raises(ProcessDiedError):
+        shop.handler.carry_out(job, Interruption())
+    again = job.again(15.0)
+    shop.handler.wait_again(again, Outcome.PASSING)
+
+    assert Outcome.DONE is shop.handler.carry_out(again, Interruption())
+    assert OptimizationStatus.PAUSED is shop.status(job)
+
+
+def test_a_stop_with_a_reason_reaches_the_process(shop: Shop) -> None:
+    """A pause that a dead process did not come to is asked of the next."""
+    job, reasons = shop.submitted(isolation=Isolation.PROCESS), list[object]()
+    shop.put(job, status=OptimizationStatus.RUNNING, wish=Wish.PAUSE)
+    shop.beside.fates.append(lambda _id, stop: reasons.append(stop.reason))
+    shop.handler.carry_out(job, Interruption())
+
+    assert [PauseRequested] == [type(one) for one in reasons]

@@ -1,6 +1,6 @@
 """What a person may do with an optimization, and what happens to its job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -10,7 +10,7 @@ from optimization_house import AGENT, House, words
 from queue_on_paper import PaperQueue
 
 from dspy_optimization.agents.objective import Objective
-from dspy_optimization.errors import ConflictError, NotFoundError, QueueFullError
+from dspy_optimization.errors import ConflictError, NotFoundError, QueueFullError, StoreError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType
 from dspy_optimization.jobs.job import JobId, Lane, Priority
@@ -175,6 +175,29 @@ def test_resuming_queues_a_new_job_and_takes_the_old_one_out(
     assert ([old.id], 1, optimization_id) == (queue.withdrawn, new.number, new.subject)
     assert new.id != old.id
     assert EventType.OPTIMIZATION_QUEUED is good_house.stores.events.events(optimization_id)[-1].event.type
+
+
+class SilentQueue(PaperQueue):
+    """Takes jobs, and cannot be reached when one is to be taken out again."""
+
+    def withdraw(self, jobs: Sequence[JobId]) -> None:
+        raise StoreError("the database is away")
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.PAUSED])
+def test_what_was_done_is_answered_although_the_job_stays(
+    good_house: House, steering: Steering, standing: Standing, caplog: pytest.LogCaptureFixture, status: Status
+) -> None:
+    """Cancelled is cancelled, resumed is resumed: the old job finds that it is not its turn. Operators are told."""
+    silent = replace(steering, queue=SilentQueue())
+    optimization_id = standing(status)
+    if status is Status.PAUSED:
+        assert Status.QUEUED is silent.resume(optimization_id).status
+    asked = silent.cancel(optimization_id)
+
+    assert (True, Status.CANCELLED) == (asked.is_done, asked.optimization.status)
+    assert Status.CANCELLED is good_house.stores.optimizations.get(optimization_id).status
+    assert {"job_not_withdrawn"} == {record.__dict__["action"] for record in caplog.records}
 
 
 def test_a_full_queue_leaves_everything_as_it_was(

@@ -104,7 +104,7 @@ class Service:
             routes=[
                 WebSocketRoute("/ws/optimizations/{id}", self._socket),
                 Route("/api/v1/optimizations/{id}/events", self._events),
-                Route("/{path:path}", self._answer, methods=["GET", "POST"]),
+                Route("/{path:path}", self._answer, methods=["GET", "POST", "DELETE"]),
             ]
         )
         self._socket_listening = socket.create_server(("127.0.0.1", 0))

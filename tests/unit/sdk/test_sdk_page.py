@@ -38,6 +38,13 @@ def test_the_page_runs(service: Service, tmp_path: Path) -> None:
     service.on("POST /models/task/test", {"role": "task", "ok": True})
     service.on("GET /system", {"queue": {"lanes": [], "bound": 100}, "workers": []})
     service.on(f"POST {HERE}/pause", problem(409, "wanted: running; found: completed; possible: nothing"))
+    schedule = {"id": ID, "name": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin", "is_paused": False}
+    service.on("POST /schedules", Reply(body={**schedule, "upcoming": [AT]}, status=201))
+    service.on("GET /schedules", {"items": [schedule], "next_cursor": None})
+    service.on(f"POST /schedules/{ID}/pause", {**schedule, "is_paused": True})
+    service.on(f"POST /schedules/{ID}/resume", schedule)
+    service.on(f"POST /schedules/{ID}/fire", Reply(body={"optimization_id": ID, "status": "queued"}, status=202))
+    service.on(f"DELETE /schedules/{ID}", Reply(body=b"", status=204))
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 
     done = subprocess.run(
@@ -51,5 +58,6 @@ def test_the_page_runs(service: Service, tmp_path: Path) -> None:
 
     assert (0, "") == (done.returncode, done.stderr)
     assert "improved None None" in done.stdout
+    assert "[('nightly', None, None)]" in done.stdout
     assert "wanted: running; found: completed; possible: nothing" in done.stdout
     assert ["orders-optimized", "report.html"] == sorted(one.name for one in tmp_path.iterdir())

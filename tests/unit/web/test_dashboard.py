@@ -22,8 +22,8 @@ STATIC = HOME / "static"
 OWN_SCRIPTS = [path for path in sorted(STATIC.rglob("*.js")) if path.parent.name != "vendor"]
 ID = "01900000-0000-7000-8000-0000000000aa"
 PAGES = [
-    "/", "/optimizations", f"/optimizations/{ID}", "/new", "/agents", "/agents/orders", "/datasets", "/datasets/abc",
-    "/models", "/system", "/login", "/docs",
+    "/", "/optimizations", f"/optimizations/{ID}", "/new", "/schedules", "/agents", "/agents/orders", "/datasets",
+    "/datasets/abc", "/models", "/system", "/login", "/docs",
 ]  # fmt: skip
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "

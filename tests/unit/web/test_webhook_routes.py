@@ -1,5 +1,6 @@
 """Webhooks over HTTP, with keys: what is shown to whom, and a message all the way from an event to a receiver."""
 
+import base64
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -44,7 +45,13 @@ def world(postgres: EmbeddedPostgres, template: str, tmp_path_factory: pytest.Te
     with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     folder: Path = tmp_path_factory.mktemp("data")
-    settings = service_settings(postgres.url_of(name), "http://127.0.0.1:9/v1", folder, require_keys=True)
+    settings = service_settings(
+        postgres.url_of(name),
+        "http://127.0.0.1:9/v1",
+        folder,
+        require_keys=True,
+        secret_key=base64.b64encode(bytes(32)).decode(),
+    )
     settings = replace(settings, allow=AllowList(http_hosts=frozenset({"127.0.0.1"})))
     with Database.open(postgres.url_of(name)) as database, running(settings) as service:
         keys = PostgresKeys(database)

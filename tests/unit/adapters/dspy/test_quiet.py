@@ -3,9 +3,11 @@
 import logging
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import pytest
+from dspy.utils.parallelizer import ParallelExecutor
 
 from dspy_optimization.adapters.dspy.quiet import QuietStream, quiet
 
@@ -93,3 +95,36 @@ def test_a_stream_somebody_else_put_there_stays() -> None:
     assert sys.stdout is mine
     assert mine.isatty() == out.isatty()
     sys.stdout = out
+
+
+def test_searches_that_always_overlap_leave_nothing_behind() -> None:
+    """A worker that is never idle goes on for ever: the streams of searches that are over are let go."""
+    before = Search()
+    for _ in range(20):
+        after = Search()
+        before.end()
+        before = after
+    behind = sys.stdout
+    streams = 0
+    while isinstance(behind, QuietStream):
+        behind, streams = behind.behind, streams + 1
+    before.end()
+
+    assert 1 == streams
+
+
+def test_searches_that_evaluate_at_once_do_not_break_each_other() -> None:
+    """DSPy empties tqdm's list of bars before every evaluation, in the middle of what other threads do with theirs."""
+
+    def evaluate() -> None:
+        with quiet(), dspy.context(max_errors=10):
+            for _ in range(100):
+                ParallelExecutor(num_threads=1, disable_progress_bar=True).execute(str, [1])
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    with ThreadPoolExecutor(30) as pool:
+        searches = [pool.submit(evaluate) for _ in range(30)]
+    sys.setswitchinterval(interval)
+
+    assert [None] * 30 == [search.exception() for search in searches]

@@ -16,6 +16,7 @@ from dspy_optimization.jobs.job import Job, Priority, job_id
 from dspy_optimization.tenancy import TenantId
 
 QUEUE = "q"
+HELD = "h"
 TENANTS = tuple(TenantId(UUID(int=number)) for number in range(1, 4))
 
 
@@ -30,7 +31,7 @@ class Waiting:
     ) -> int:
         """Hand a job in; return its place."""
         job = Job(id=job_id(uuid4(), uuid4()), tenant=tenant, subject=uuid4(), priority=priority)
-        place = turn(self.connection, QUEUE, replace(job, number=number))
+        place = turn(self.connection, QUEUE, HELD, replace(job, number=number), ())
         self.connection.execute(
             sa.text(
                 "INSERT INTO dbos.workflow_status (workflow_uuid, status, queue_name, priority, authenticated_user,"
@@ -165,7 +166,8 @@ def test_queues_and_ended_jobs_do_not_count(waiting: Waiting) -> None:
     """Each lane has its own time; it begins anew when nothing waits and nothing runs."""
     tenant = TENANTS[0]
     first = [waiting.submit(tenant) for _ in range(3)]
-    elsewhere = turn(waiting.connection, "other", Job(id=job_id(uuid4(), uuid4()), tenant=tenant, subject=uuid4()))
+    job = Job(id=job_id(uuid4(), uuid4()), tenant=tenant, subject=uuid4())
+    elsewhere = turn(waiting.connection, "other", HELD, job, ())
     _served(waiting, 3)
 
     assert ([4, 8, 12], 4, 4) == (first, elsewhere, waiting.submit(tenant))

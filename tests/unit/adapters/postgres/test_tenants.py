@@ -17,8 +17,9 @@ from dspy_optimization.adapters.postgres import (
     PostgresResults,
     PostgresTrials,
 )
-from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE, METADATA, idempotent_request
+from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE, METADATA, idempotent_request, schedule
 from dspy_optimization.adapters.postgres.webhook_store import OutwardType, PostgresWebhooks
+from dspy_optimization.adapters.sealing import SecretBox
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
@@ -32,13 +33,14 @@ from dspy_optimization.optimization.request import OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.tenancy import TenantId
 
-# Workers serve and deliver for every tenant; a key is looked up before anybody knows whose it is.
-SHARED = {"worker_lease", "api_key", "webhook_delivery"}
+# Workers serve and deliver for every tenant, and whoever takes requests in fires for every tenant; a key is looked up
+# before anybody knows whose it is.
+SHARED = {"worker_lease", "api_key", "webhook_delivery", "schedule_due"}
 WITHOUT_TENANT = {"schema_version", *SHARED}
 OF_TENANTS = [table for table in METADATA.sorted_tables if table.name not in SHARED]
 """Reviewed: holds the number of the newest migration."""
-# A worker takes its own lease away when it ends; a tenant its webhooks, whose secrets go with them.
-REMOVED = {"worker_lease", "webhook"}
+# A worker takes its own lease away when it ends; a tenant its webhooks, whose secrets go with them, and its schedules.
+REMOVED = {"worker_lease", "webhook", "schedule"}
 
 
 @pytest.fixture
@@ -60,7 +62,10 @@ def full(
     with database.transaction(tenant) as connection:
         row = {"key": "k", "digest": "d", "optimization_id": optimization_id}
         connection.execute(sa.insert(idempotent_request).values(row))
-    PostgresWebhooks(database, tenant).add("https://receiver.example.org", "whsec_", list(OutwardType))
+        recurs = {"name": "n", "cron": "0 3 * * *", "timezone": "UTC", "request": {}, "created_at": noon}
+        connection.execute(sa.insert(schedule).values({"schedule_id": optimization_id, **recurs}))
+    webhooks = PostgresWebhooks(database, tenant, SecretBox(bytes(32)))
+    webhooks.add("https://receiver.example.org", "whsec_", list(OutwardType))
     PostgresTrials(database, tenant).record(optimization_id, trial_of())
     PostgresEvents(database, tenant).emit(
         Event(type=EventType.PROGRESS, optimization_id=optimization_id, at=noon, key="k")

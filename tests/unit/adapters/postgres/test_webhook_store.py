@@ -8,34 +8,36 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from dspy_optimization.adapters.postgres import Database
+from dspy_optimization.adapters.postgres import Database, PostgresKeys
 from dspy_optimization.adapters.postgres.event_store import append
 from dspy_optimization.adapters.postgres.tables import DeliveryState
 from dspy_optimization.adapters.postgres.webhook_store import (
     MOST_WEBHOOKS,
+    Claim,
     DeliveryPlace,
     OutwardType,
     PostgresOutbox,
     PostgresWebhooks,
     Webhook,
 )
-from dspy_optimization.errors import ConflictError, NotFoundError, StoreError
+from dspy_optimization.adapters.sealing import SecretBox
+from dspy_optimization.errors import ConflictError, InvalidRequestError, NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType
-from dspy_optimization.tenancy import TenantId
-from webhook_world import add_optimization, event_of, tell
+from dspy_optimization.tenancy import AccessRole, TenantId
+from webhook_world import BOX, add_optimization, event_of, tell
 
 URL = "https://receiver.example.org/hook"
 
 
 @pytest.fixture
 def webhooks(database: Database, tenant: TenantId) -> PostgresWebhooks:
-    return PostgresWebhooks(database, tenant)
+    return PostgresWebhooks(database, tenant, BOX)
 
 
 @pytest.fixture
 def outbox(database: Database) -> PostgresOutbox:
-    return PostgresOutbox(database)
+    return PostgresOutbox(database, BOX)
 
 
 @pytest.fixture
@@ -62,6 +64,91 @@ def test_what_is_kept(webhooks: PostgresWebhooks, webhook: Webhook) -> None:
         webhook.disabled_at,
     )
     assert [webhook] == webhooks.webhooks()
+
+
+def test_the_secret_is_kept_sealed(database_url: str, webhooks: PostgresWebhooks) -> None:
+    """The same secret twice is two texts in the table, and neither holds it."""
+    for _ in range(2):
+        webhooks.add(URL, "whsec_c2VjcmV0", list(OutwardType))
+    with psycopg.connect(database_url) as connection:
+        kept = [row[0] for row in connection.execute("SELECT secret FROM webhook")]
+
+    assert 2 == len(set(kept))
+    assert all(one.startswith("sealed1.") and "c2VjcmV0" not in one for one in kept)
+
+
+def test_without_a_key_none_is_added(database: Database, tenant: TenantId) -> None:
+    """The refusal says which setting is missing; what is there can be listed and removed."""
+    without = PostgresWebhooks(database, tenant)
+    with pytest.raises(ConflictError, match="DSPY_OPT_SECRET_KEY is not set; possible: whoever operates"):
+        without.add(URL, "whsec_", list(OutwardType))
+
+    assert [] == without.webhooks()
+
+
+def in_clear(database_url: str, webhook: Webhook, secret: str = "whsec_b2xk") -> None:
+    """Keep its secret as releases before this one did."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE webhook SET secret = %s WHERE webhook_id = %s", [secret, webhook.id])
+
+
+def secret_of(database_url: str, webhook: Webhook) -> str:
+    with psycopg.connect(database_url) as connection:
+        found = connection.execute("SELECT secret FROM webhook WHERE webhook_id = %s", [webhook.id]).fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+def claimed(database: Database, tenant: TenantId, told: OptimizationId, outbox: PostgresOutbox) -> Claim:
+    tell(database, tenant, event_of(told))
+    claim = outbox.claim(60.0)
+    assert claim is not None
+    return claim
+
+
+def test_clear_ones_still_work_and_are_sealed_when_there_is_a_key(
+    database: Database, database_url: str, tenant: TenantId, webhook: Webhook, told: OptimizationId,
+    outbox: PostgresOutbox,
+) -> None:  # fmt: skip
+    """Used without a key as they are; with one, sealed at the first use, and read back the same."""
+    in_clear(database_url, webhook)
+    claim = claimed(database, tenant, told, outbox)
+    first = PostgresOutbox(database).outgoing(claim)
+    still = secret_of(database_url, webhook)
+    second, third = outbox.outgoing(claim), outbox.outgoing(claim)
+
+    assert "whsec_b2xk" == still
+    assert ["whsec_b2xk"] * 3 == [one.secret for one in (first, second, third) if one is not None]
+    assert secret_of(database_url, webhook).startswith("sealed1.")
+
+
+def test_all_clear_ones_are_sealed_at_the_start(
+    database: Database, database_url: str, tenant: TenantId, other_tenant: TenantId, webhook: Webhook,
+    outbox: PostgresOutbox,
+) -> None:  # fmt: skip
+    """Those of every tenant that has a key; once; without a key of the installation none."""
+    theirs = PostgresWebhooks(database, other_tenant, BOX).add(URL, "whsec_", list(OutwardType))
+    PostgresKeys(database).create(other_tenant, AccessRole.VIEWER, "v")
+    for one in (webhook, theirs):
+        in_clear(database_url, one)
+
+    assert [0, 2, 0] == [PostgresOutbox(database).seal_clear(), outbox.seal_clear(), outbox.seal_clear()]
+    assert all(secret_of(database_url, one).startswith("sealed1.") for one in (webhook, theirs))
+
+
+def test_a_sealed_one_is_of_its_webhook_and_tenant(
+    database: Database, database_url: str, tenant: TenantId, webhooks: PostgresWebhooks, webhook: Webhook,
+    told: OptimizationId, outbox: PostgresOutbox,
+) -> None:  # fmt: skip
+    """Written to another row it opens nothing; nor does it under another key, or none, and the message says so."""
+    other = webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
+    claim = claimed(database, tenant, told, outbox)
+    for box, part in ((SecretBox(bytes(32)), "DSPY_OPT_SECRET_KEY: wanted: the key it was"), (None, "it is not set")):
+        with pytest.raises(InvalidRequestError, match=part):
+            PostgresOutbox(database, box).outgoing(claim)
+    in_clear(database_url, webhook, secret_of(database_url, other))
+    with pytest.raises(InvalidRequestError, match="changed or moved"):
+        outbox.outgoing(claim)
 
 
 @pytest.mark.parametrize("kind", list(EventType))
