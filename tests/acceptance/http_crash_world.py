@@ -50,11 +50,11 @@ _ADDRESS = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
 _WORD = re.compile(r"\[\[ ## word ## \]\]\n([a-z]+)\d+")
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
+def until(true: Callable[[], bool], what: str, found: Callable[[], object] = lambda: "it is not so") -> None:
+    """Wait for a condition; say what there is instead when it does not come."""
+    end = time.monotonic() + PATIENCE_SECONDS
     while not true():
-        assert time.monotonic() < end, f"wanted within {seconds:g} s: {what}"
+        assert time.monotonic() < end, f"wanted: {what}; found after {PATIENCE_SECONDS:g} s: {found()}"
         time.sleep(0.05)
 
 
@@ -148,6 +148,7 @@ class Fleet:
         }
         self._database = Database.open(postgres.url)
         self._client = httpx.Client(timeout=30.0)
+        self._operator = self.key_of("operators", AccessRole.ADMINISTRATOR)
 
     @property
     def apis(self) -> list[Member]:
@@ -212,20 +213,25 @@ class Fleet:
             turn += 1
             time.sleep(0.1)
 
-    def key_of(self, tenant: str) -> str:
+    def key_of(self, tenant: str, role: AccessRole = AccessRole.RESEARCHER) -> str:
         """Make a tenant, and return a key of it."""
         keys = PostgresKeys(self._database)
         keys.add_tenant(tenant_of(tenant), tenant)
-        return keys.create(tenant_of(tenant), AccessRole.RESEARCHER, tenant)
+        return keys.create(tenant_of(tenant), role, tenant)
 
-    def system(self, key: str) -> Mapping[str, Any]:
+    def system(self) -> Mapping[str, Any]:
         """Return the queue and the workers, as operators see them."""
-        found: Mapping[str, Any] = self.ask("GET", "/api/v1/system", key).json()
+        found: Mapping[str, Any] = self.ask("GET", "/api/v1/system", self._operator).json()
         return found
 
-    def leased(self, key: str) -> dict[int, int]:
-        """Return process id → jobs, of everybody who holds a lease that has not run out."""
-        return {one["process_id"]: one["running"] for one in self.system(key)["workers"] if one["is_alive"]}
+    def queue(self) -> tuple[int, int]:
+        """Return how many jobs wait and run."""
+        lanes = self.system()["queue"]["lanes"]
+        return sum(lane["waiting"] for lane in lanes), sum(lane["running"] for lane in lanes)
+
+    def leased(self) -> set[int]:
+        """Return the process ids of everybody who holds a lease that has not run out."""
+        return {int(one["process_id"]) for one in self.system()["workers"] if one["is_alive"]}
 
     def stop_database(self) -> None:
         """Let the database go as if its machine had lost its power."""

@@ -13,6 +13,8 @@ from dspy.clients.base_lm import GLOBAL_HISTORY
 FOLDER = "ISOLATED_AGENTS_FOLDER"
 """Names the folder where agents write what they saw and read what to do."""
 SEEN: list[str] = []
+ENGINES: dict[int, object] = {}
+"""Kept alive, so that no two of them ever have the same id."""
 
 
 def _runs_in(texts: object) -> list[str]:
@@ -31,6 +33,7 @@ class Watchful(dspy.Module):
     def forward(self, word: str) -> Any:
         SEEN.append(word)
         model = dspy.settings.lm
+        ENGINES[id(model.engine)] = model.engine
         seen = {
             "process": os.getpid(),
             "run": word[:3],

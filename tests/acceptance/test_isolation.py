@@ -17,12 +17,14 @@ from typing import Any
 from uuid import uuid4
 
 import isolated_agents
+import psycopg
 import pytest
 from crash_world import AGENT, ALGORITHMS, CONCURRENCY, WORKERS, World, evidence, words
 
 from dspy_optimization.adapters.child_process import ChildProcesses
 from dspy_optimization.adapters.dbos import DbosQueue, QueueTerms, migrate_queue
 from dspy_optimization.adapters.postgres import PostgresLeases
+from dspy_optimization.adapters.postgres.database import session_name
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig, AgentKind
 from dspy_optimization.agents.objective import Objective
@@ -114,11 +116,12 @@ class Begun:
             thread.start()
 
     def ended(self, seconds: float = SECONDS) -> list[Attempt]:
+        """Return what became of them, without those left to others."""
         until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
             assert thread.is_alive() is False, "it hangs"
-        return [self._attempts[job.id] for job in self._jobs]
+        return [self._attempts[job.id] for job in self._jobs if job.id in self._attempts]
 
     def _attempt(self, worker: JobWorker, job: Job) -> None:
         with suppress(LeftToOthers):
@@ -142,11 +145,11 @@ def _agent(name: str) -> AgentConfig:
 
 @contextmanager
 def _bench(world: World, grace_seconds: float = 12.0) -> Iterator[Bench]:
-    settings = replace(world.settings(), allow=ALLOWED)
+    settings = replace(world.settings(), allow=ALLOWED, mlflow_tracking_uri="http://127.0.0.1:9")
     identity = Worker(
         id=WorkerId(str(uuid4())), host="h", process_id=os.getpid(), lanes=(), version="1", started_at=datetime.now(UTC)
     )
-    with open_foundation(settings, worker=identity.id, track=False) as foundation:
+    with open_foundation(settings, worker=identity.id) as foundation:
         PostgresLeases(foundation.database).beat(identity, 600.0)
         line = Line()
         worker = JobWorker(
@@ -425,6 +428,12 @@ def test_who_cuts_a_worker_off_cuts_its_processes_off(world_of: Callable[[str], 
         under_way = bench.begun(job)
         _until(lambda: bench.world.trap.calls > 10, "nobody asks anything")
         (child,) = _children(os.getpid())
+        with psycopg.connect(bench.world.url) as connection:
+            named = connection.execute(
+                "SELECT application_name, count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() GROUP BY application_name"
+            ).fetchall()
+        assert {session_name(bench.identity.id)} == {name for name, _ in named}
         # As a reaper does whose worker was silent for too long.
         leases = PostgresLeases(bench.foundation.database)
         leases.beat(bench.identity, 0.0)
@@ -432,9 +441,10 @@ def test_who_cuts_a_worker_off_cuts_its_processes_off(world_of: Callable[[str], 
         took = _until(lambda: not _lives(child), "it lives on", 15.0)
         bench.worker.abandon()
         bench.world.trap.weather = lambda *_: None
+        left = under_way.ended()
     sys.stderr.write(f"\nended {took:.2f} s after the lease\n")
-    del under_way
 
+    assert [] == left
     assert took < 12.0
 
 

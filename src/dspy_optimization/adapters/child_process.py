@@ -41,10 +41,10 @@ _EXIT_SECONDS = 0.02
 _LAST_WORDS_SECONDS = 2.0
 _LAST_WORDS_CHARACTERS = 300
 _FROM_OUTSIDE = {
-    signal.SIGKILL: "out of memory, or somebody killed it",
-    signal.SIGTERM: "somebody ended it",
-    signal.SIGHUP: "its terminal went away",
-    signal.SIGINT: "somebody interrupted it",
+    "SIGKILL": "out of memory, or somebody killed it",
+    "SIGTERM": "somebody ended it",
+    "SIGHUP": "its terminal went away",
+    "SIGINT": "somebody interrupted it",
 }
 """Signals that a program rarely gives itself: trying again may help."""
 
@@ -278,7 +278,7 @@ def _named(number: int) -> tuple[str, str | None]:
         known = signal.Signals(number)
     except ValueError:
         return str(number), None
-    return f"{number}, {known.name}", _FROM_OUTSIDE.get(known)
+    return f"{number}, {known.name}", _FROM_OUTSIDE.get(known.name)
 
 
 def _free(facts: Json) -> Mapping[str, Json]:

@@ -151,7 +151,7 @@ def change_lane(request: Request, _engine: Administering, lane: Literal["cpu", "
     return answers.LaneOut(lane=lane, waiting=load.waiting, running=load.running, concurrency=load.concurrency)
 
 
-@router.patch("/api/v1/system/partitions/{algorithm}", response_model=answers.PartitionOut, responses=refusals())
+@router.patch("/api/v1/system/partitions/{algorithm}", response_model=answers.PartitionOut, responses=refusals(404))
 def change_partition(
     request: Request, engine: Administering, algorithm: str, body: PartitionIn
 ) -> answers.PartitionOut:
