@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -276,18 +276,23 @@ def _performance(
 ) -> dict[str, Estimate]:
     results = measured.results
     usages = [result.usage for result in results]
-    columns = {
+    scores = {
         "success_rate": [float(terms.objectives.full_marks(result.scores)) for result in results],
         "quality_score": [terms.objectives.scalar(result.scores) for result in results],
+    }
+    amounts = {
         "avg_cost_per_task": [usage.cost_usd for usage in usages],
         "avg_latency_ms": [1000.0 * usage.latency_seconds for usage in usages],
         "avg_tokens_per_task": [float(usage.prompt_tokens + usage.completion_tokens) for usage in usages],
     }
     fingerprint = measured.candidate.fingerprint
-    return {
+    found = {
         name: _mean_estimate(values, clusters, level, _rng(terms.seed, name, fingerprint))
-        for name, values in columns.items()
+        for name, values in {**scores, **amounts}.items()
     }
+    # Nothing bounds an amount: a hundred answers of 0 dollars are no share of answers that cost a dollar.
+    equal = {name for name, values in amounts.items() if min(values) == max(values)}
+    return {name: replace(one, low=None, high=None) if name in equal else one for name, one in found.items()}
 
 
 def _mean(

@@ -309,3 +309,7 @@ def test_the_performance_is_told_whatever_the_objectives_are() -> None:
     } == pytest.approx({name: one.value for name, one in result.optimized_performance.items()})
     assert 0.25 == result.baseline_performance["success_rate"].value
     assert 0.0 == result.baseline_performance["avg_cost_per_task"].value
+    # Amounts that never vary tell nothing of how they might; 0 dollars each time are not a rate of 0.
+    for performance in (result.baseline_performance, result.optimized_performance):
+        assert (None, None) == (performance["avg_cost_per_task"].low, performance["avg_cost_per_task"].high)
+        assert performance["success_rate"].high is not None
