@@ -28,6 +28,7 @@ from dspy_optimization.adapters.postgres.queue_table import (
     bounds,
     partition_key,
     turn,
+    waiting,
 )
 from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE
 from dspy_optimization.errors import QueueFullError, StoreError
@@ -105,15 +106,20 @@ class DbosQueue:
         self._table = QueueTable(database)
         self._terms = terms
 
+    def check_room(self) -> None:
+        """Raise `QueueFullError` while as many wait as may: before any work is put into what would be refused.
+
+        Promises nothing: only `submit` takes a place.
+        """
+        with self._database.shared() as connection:
+            if waiting(connection, _QUEUES) >= self._terms.bound:
+                raise self._full()
+
     def submit(self, job: Job, transaction: Transaction) -> None:
         """Add the job when the caller's transaction commits. Raises `QueueFullError`; later attempts are taken."""
         connection = cast("sa.Connection", transaction)
         if job.number == 1 and not admitted(connection, _QUEUES, self._terms.bound):
-            raise QueueFullError(
-                f"wanted: a place in the queue; found: {self._terms.bound} optimizations wait already, as many as "
-                "OPTIMIZATION_QUEUE_SIZE allows; possible: hand it in again later",
-                retry_after_seconds=_RETRY_AFTER_SECONDS,
-            )
+            raise self._full()
         name, held = queue_name(job.lane), held_name(job.lane)
         bounded = bounds(connection)
         options: EnqueueOptions = {
@@ -131,6 +137,13 @@ class DbosQueue:
         if job.delay_seconds > 0.0:
             options["delay_seconds"] = job.delay_seconds
         self._client.enqueue_in_transaction(connection, options, _written(job))
+
+    def _full(self) -> QueueFullError:
+        return QueueFullError(
+            f"wanted: a place in the queue; found: {self._terms.bound} optimizations wait already, as many as "
+            "OPTIMIZATION_QUEUE_SIZE allows; possible: hand it in again later",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
+        )
 
     def withdraw(self, jobs: Sequence[JobId]) -> None:
         """Take jobs out that wait; what runs or is done stays as it is."""

@@ -110,6 +110,7 @@ def hand_in(
     known = None if key is None else requests.known(key, digest)
     if known is not None:
         return engine.stores.optimizations.get(known)
+    serving.queue.check_room()
     prepared = prepare(serving, engine, body)
     told = {} if cause is None else cause.told
     also = [lambda optimization_id: telling(_accepted(optimization_id, prepared, engine.steering.now(), told))]

@@ -170,6 +170,19 @@ def test_the_bound_is_exact_however_many_hand_in_at_once(
     assert BOUND == len(_states(database_url)) == sum(load.waiting for load in queue.load().values())
 
 
+def test_a_full_queue_is_seen_before_any_work_is_done(queue: DbosQueue, database: Database) -> None:
+    """And a place that becomes free is seen too."""
+    jobs = [_job() for _ in range(BOUND)]
+    _submit(queue, database, *jobs[:-1])
+    queue.check_room()
+    _submit(queue, database, jobs[-1])
+    with pytest.raises(QueueFullError, match=f"found: {BOUND} optimizations wait already"):
+        queue.check_room()
+    queue.withdraw([jobs[0].id])
+
+    queue.check_room()
+
+
 def test_a_full_queue_takes_what_ran_before(queue: DbosQueue, database: Database) -> None:
     """A job whose process had to go is not turned away at the door."""
     _submit(queue, database, *(_job() for _ in range(BOUND)))

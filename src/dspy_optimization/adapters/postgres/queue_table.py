@@ -59,12 +59,18 @@ def bounds(connection: sa.Connection) -> Mapping[str, int]:
 def admitted(connection: sa.Connection, queues: Sequence[str], bound: int) -> bool:
     """Say whether another job may wait. True holds until the transaction ends: admissions take turns."""
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADMISSION_LOCK)))
-    waiting = (
+    return waiting(connection, queues) < bound
+
+
+def waiting(connection: sa.Connection, queues: Sequence[str]) -> int:
+    """Return how many jobs wait for their first turn."""
+    count = (
         sa.select(sa.func.count())
         .select_from(_workflow)
         .where(_workflow.c.queue_name.in_(queues), _workflow.c.status == WAITING)
     )
-    return bool(connection.execute(waiting).scalar_one() < bound)
+    found: int = connection.execute(count).scalar_one()
+    return found
 
 
 def turn(connection: sa.Connection, queue: str, held: str, job: Job, bounded: Collection[str]) -> int:
