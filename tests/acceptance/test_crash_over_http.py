@@ -141,11 +141,17 @@ def test_the_apis_are_killed_under_their_clients(house: Fleet, calm: Sequence[En
         until(lambda: not set(theirs) & set(day.audience.at(first)), "its clients went elsewhere")
         house.await_serving(newcomer)
         second.kill()
-        until(lambda: len(day.audience.at(newcomer)) == len(day.audience.heard), "all are with the newcomer")
+        # On a busy machine some are told the end before the newcomer serves.
+        until(
+            lambda: all(one.code is not None or one in day.audience.at(newcomer) for one in day.audience.heard),
+            "all that are not done are with the newcomer",
+        )
+        moved = day.audience.at(newcomer)
         house.start("api")
         day.finish()
 
         assert theirs
+        assert moved
         _check(day, calm, in_flight=0)
 
 
