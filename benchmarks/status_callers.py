@@ -5,6 +5,8 @@ asks less often, which the number of requests then shows. The ids are in the env
 """
 
 import os
+import random
+import time
 from itertools import cycle
 
 from locust import FastHttpUser, constant_throughput, task
@@ -17,6 +19,10 @@ class StatusCaller(FastHttpUser):
     """Asks for the status of one optimization after another."""
 
     wait_time = constant_throughput(1)
+
+    def on_start(self) -> None:
+        """Begin somewhen in the first second: locust starts all users at once, and people do not ask in step."""
+        time.sleep(random.random())
 
     @task
     def ask(self) -> None:
