@@ -1,28 +1,28 @@
 """People who ask where optimizations stand: a locust file, `locust -f benchmarks/status_callers.py`.
 
-Each asks once a second, so as many users as wanted requests a second; whoever waits longer than a second for an answer
-asks less often, which the number of requests then shows. The ids are in the environment, separated by commas.
+Each thinks for a second on average after an answer and none waits for another, so as many users as wanted requests a
+second; the longer answers take, the less often they ask, which the number of requests then shows. Callers with a beat
+ask in step sooner or later, and measure how a crowd at one moment is served. The ids are in the environment, separated
+by commas.
 """
 
 import os
 import random
-import time
 from itertools import cycle
 
-from locust import FastHttpUser, constant_throughput, task
+from locust import FastHttpUser, task
 
 IDS = "STATUS_CALLERS_IDS"
+MEAN_SECONDS = 1.0
 ids = cycle(os.environ.get(IDS, "").split(","))
 
 
 class StatusCaller(FastHttpUser):
-    """Asks for the status of one optimization after another."""
+    """Asks for the status of one optimization after another, at moments of its own."""
 
-    wait_time = constant_throughput(1)
-
-    def on_start(self) -> None:
-        """Begin somewhen in the first second: locust starts all users at once, and people do not ask in step."""
-        time.sleep(random.random())
+    def wait_time(self) -> float:
+        """Return the seconds before asking again: together, many such callers are a Poisson process."""
+        return random.expovariate(1 / MEAN_SECONDS)
 
     @task
     def ask(self) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import typer
 import uvicorn
 
+from dspy_optimization.adapters.interpreter import give_way, settle
 from dspy_optimization.adapters.postgres.key_store import KeyFacts, PostgresKeys, tenant_of
 from dspy_optimization.adapters.report.visible import visible
 from dspy_optimization.agents.untrusted import closest, shown
@@ -46,7 +47,9 @@ def run_service(host: str, port: int, role: str) -> None:
         )
     settings = read_settings()
     _check_open(host, settings)
-    app = create_app(settings, ServiceRole(role))
+    if role == ServiceRole.WORKER:
+        give_way()
+    app = create_app(settings, ServiceRole(role), started=settle)
     quieten_libraries()
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # says where it listens
     uvicorn.run(

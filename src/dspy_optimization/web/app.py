@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from threading import BoundedSemaphore
@@ -87,10 +87,21 @@ def _operation(route: APIRoute) -> str:
     return f"{route.tags[0]}_{route.name}" if route.tags else route.name
 
 
-def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastAPI:
+def _nothing() -> None:
+    pass
+
+
+def create_app(
+    settings: Settings, role: ServiceRole = ServiceRole.ALL, *, started: Callable[[], None] = _nothing
+) -> FastAPI:
     """Return the application; what it serves with is opened when it starts and closed when it ends.
 
     A worker has the routes that operators need and no others.
+
+    Args:
+        settings: what somebody set.
+        role: which part of the service this process is.
+        started: called once everything is open, before the first request.
     """
 
     @asynccontextmanager
@@ -108,6 +119,7 @@ def create_app(settings: Settings, role: ServiceRole = ServiceRole.ALL) -> FastA
                 if role is not ServiceRole.WORKER:
                     firer.start()
                 with _heeding_signals(serving, app.state.hub):
+                    started()
                     yield
             finally:
                 await run_in_threadpool(firer.stop)
