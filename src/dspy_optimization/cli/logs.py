@@ -3,8 +3,6 @@
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import Any
 
 import structlog
 
@@ -14,10 +12,13 @@ _SECRET = re.compile(
 
 
 class _CurrentStandardError(logging.Handler):
-    """Writes to whatever `sys.stderr` is at that moment: the live panel puts itself there."""
+    """Writes to whatever `sys.stderr` is at that moment, for the live panel puts itself there; and no secrets.
+
+    The finished line is searched: a key may stand in a traceback, or deep in a fact.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{self.format(record)}\n")
+        sys.stderr.write(f"{_SECRET.sub('[secret]', self.format(record))}\n")
 
 
 def configure_logs(level: int, *, as_json: bool = False) -> None:
@@ -34,9 +35,11 @@ def configure_logs(level: int, *, as_json: bool = False) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_secrets,
     ]
-    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Plain tracebacks: the rich ones show the values of local variables, among them keys.
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     if as_json:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     structlog.configure(
@@ -51,7 +54,6 @@ def configure_logs(level: int, *, as_json: bool = False) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *([structlog.processors.format_exc_info] if as_json else []),
-                _without_secrets,
                 renderer,
             ],
             foreign_pre_chain=shared,
@@ -61,13 +63,6 @@ def configure_logs(level: int, *, as_json: bool = False) -> None:
     root.handlers = [handler]
     root.setLevel(level if level <= logging.DEBUG else logging.ERROR)
     logging.getLogger("dspy_optimization").setLevel(level)
-
-
-def _without_secrets(_logger: object, _name: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in facts.items():
-        if isinstance(value, str):
-            facts[name] = _SECRET.sub("[secret]", value)
-    return facts
 
 
 def quieten_libraries() -> None:

@@ -116,3 +116,28 @@ def test_no_secret_gets_into_the_log(capsys: pytest.CaptureFixture[str], kept_lo
 
     assert "asked" == json.loads(written)["action"]
     assert [] == [name for name, secret in secrets.items() if secret.removesuffix("@") in written]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_no_secret_is_written_of_an_error_or_of_what_is_inside_a_fact(
+    kept_logging: None, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    """In neither form: not its words, not the values of local variables, not what a fact holds."""
+    hidden = [f"whsec_{letter * 20}" for letter in "abc"]
+
+    def fails(local: str) -> None:
+        raise RuntimeError(f"refused {hidden[0]} at postgresql://user:hunter2@host")
+
+    configure_logs(logging.INFO, as_json=as_json)
+    logger = logging.getLogger("dspy_optimization.test")
+    try:
+        fails(hidden[1])
+    except RuntimeError:
+        logger.exception("Broken", extra={"action": "broken", "facts": {"sent": [hidden[2]]}})
+    written = capsys.readouterr().err
+
+    assert "RuntimeError" in written
+    assert "fails" in written
+    assert [] == [one for one in (*hidden, "hunter2") if one in written]
+    if as_json:
+        assert {"sent": ["[secret]"]} == json.loads(written)["facts"]
