@@ -92,7 +92,7 @@ class Handler(Protocol):
     def give_up(self, job: Job, reason: str) -> None:
         """Leave the subject in a state from which a person can go on, and say why. Raises `StoreError`.
 
-        Nothing happens when it is in such a state already.
+        Nothing happens when it is in such a state already, or when another process works on it.
         """
         ...
 
@@ -164,11 +164,11 @@ class JobWorker:
         except Exception as defect:
             # A defect of ours must not take the other jobs of this process with it.
             logger.exception("Job failed", extra={"action": "job_failed", "job": job.id})
+            self._check_ours(job)
             reason = f"{type(defect).__name__}: {defect}"
             self._written(lambda: self._handler.give_up(job, reason))
             return Attempt(outcome=Outcome.DONE, error=reason)
-        if self._abandoned.is_set():
-            raise LeftToOthers(job.id)
+        self._check_ours(job)
         if outcome is Outcome.DONE:
             return Attempt(outcome=outcome, error=error)
         if outcome is Outcome.PASSING and job.attempt > len(RETRY_DELAYS_SECONDS):
@@ -178,6 +178,11 @@ class JobWorker:
         again = self._next(job, outcome)
         self._written(lambda: self._handler.wait_again(again, outcome))
         return Attempt(outcome=outcome, error=error)
+
+    def _check_ours(self, job: Job) -> None:
+        """Raise `LeftToOthers` when others were given the job: what becomes of it is theirs to say."""
+        if self._abandoned.is_set():
+            raise LeftToOthers(job.id)
 
     def _next(self, job: Job, outcome: Outcome) -> Job:
         match outcome:

@@ -114,8 +114,6 @@ class OptimizationHandler:
     def give_up(self, job: Job, reason: str) -> None:
         """Fail the optimization for a defect of ours; it can be resumed."""
         stores, optimization_id = self.optimizer(job.tenant).stores, OptimizationId(job.subject)
-        if stores.optimizations.get(optimization_id).status not in _AWAITED:
-            return
         error = (
             f"wanted: to carry it out; found: {reason}; possible: resume it, and report this when it happens again: it "
             "is a defect of the engine"
@@ -126,11 +124,15 @@ class OptimizationHandler:
             at=self.now(),
             data={"error": error, "error_type": "defect"},
         )
-        stores.optimizations.update(
-            optimization_id,
-            lambda before: replace(before, status=OptimizationStatus.FAILED, error=error, updated_at=self.now()),
-            [event],
-        )
+        with ExitStack() as held:
+            if not _held(stores, optimization_id, held):
+                return
+            if stores.optimizations.get(optimization_id).status in _AWAITED:
+                stores.optimizations.update(
+                    optimization_id,
+                    lambda before: replace(before, status=OptimizationStatus.FAILED, error=error, updated_at=self.now()),
+                    [event],
+                )
 
     def _refused(self, stores: Stores, optimization_id: OptimizationId) -> Outcome:
         """Say what to do about one that another process holds, or that ended meanwhile."""

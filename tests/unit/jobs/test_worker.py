@@ -90,6 +90,22 @@ def test_what_is_not_done_waits_again(outcome: Outcome, delay: float, attempt: i
     assert (outcome, delay, attempt, 2) == (told, job.delay_seconds, job.attempt, job.number)
 
 
+def test_a_defect_after_the_job_was_given_to_others_is_theirs_to_speak_of() -> None:
+    """Nothing is written about what another process works on by now."""
+    handler = Handling()
+    worker = JobWorker(handler)
+
+    def work(_interruption: Interruption) -> Outcome:
+        worker.abandon()
+        raise KeyError("x")
+
+    handler.work = work
+    with pytest.raises(LeftToOthers):
+        worker.attempt(JOB)
+
+    assert ([], []) == (handler.given_up, handler.again)
+
+
 def test_the_pauses_grow_and_end() -> None:
     """After the last one a person has to look: nothing is queued, the subject is left so that it can be resumed."""
     handler = Handling(work=_raising(StoreError("gone")))

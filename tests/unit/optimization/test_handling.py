@@ -265,6 +265,18 @@ def test_a_defect_fails_what_runs_and_nothing_else(shop: Shop) -> None:
     assert OptimizationStatus.COMPLETED is shop.status(job)
 
 
+def test_a_defect_fails_nothing_that_another_process_works_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose lease ran out may find a defect after others were given the job."""
+    monkeypatch.setattr("dspy_optimization.optimization.handling._LETTING_GO_SECONDS", 0.2)
+    job = shop.submitted()
+    shop.put(job, status=OptimizationStatus.RUNNING)
+    with shop.house.stores.optimizations.owning(OptimizationId(job.subject)):
+        shop.handler.give_up(job, "KeyError: 'x'")
+
+    assert OptimizationStatus.RUNNING is shop.status(job)
+    assert EventType.OPTIMIZATION_FAILED not in shop.events(job)
+
+
 def test_the_deadline_ends_it_with_what_was_found(shop: Shop) -> None:
     """One that has passed while it waited ends it at once; one that is far away changes nothing."""
     late = shop.submitted(deadline=datetime.now(UTC) - timedelta(hours=1))
