@@ -134,13 +134,17 @@ def status(moment: Moment, now: datetime) -> answers.StatusOut:
 
 
 def _eta(optimization: Optimization, moment: Moment) -> float | None:
-    """Return how much longer it takes, by what was estimated for it; None when it ended or nobody estimated."""
+    """Return how much longer it takes once it works; None when it does not work on, or nobody can tell.
+
+    By what was estimated for it, and when it takes longer than that, by how far it has come.
+    """
     total = _number(moment.accepted.get("estimated_seconds"))
-    if optimization.status in _ENDED or total is None:
+    if optimization.status in _ENDED or optimization.status is OptimizationStatus.PAUSED or total is None:
         return None
-    if optimization.progress > 0.0:
-        total = max(total, optimization.elapsed_seconds)
-    return max(total - optimization.elapsed_seconds, 0.0)
+    elapsed, progress = optimization.elapsed_seconds, optimization.progress
+    if elapsed < total:
+        return total - elapsed
+    return elapsed * (1.0 - progress) / progress if progress > 0.0 else None
 
 
 def results(result: OptimizationResult) -> answers.Results:
