@@ -124,7 +124,7 @@ def _children(
     return born
 
 
-def _first_of_each(keys: npt.NDArray[np.void]) -> Integers:
+def _first_of_each(keys: npt.NDArray[np.uint64]) -> Integers:
     """Return where each key stands for the first time, in their order."""
     return np.sort(np.unique(keys, return_index=True)[1]).astype(np.int64)
 

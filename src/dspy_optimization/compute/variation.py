@@ -15,6 +15,8 @@ from dspy_optimization.errors import InvalidRequestError
 
 Codes = npt.NDArray[np.int16]
 MOST_CHOICES = 32_767
+_SAME = 1e-14
+"""Numbers of two parents that are nearer than this are not crossed: there is nothing between them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +69,14 @@ class Population:
         """Return these points."""
         return Population(codes=self.codes[places], numbers=self.numbers[places])
 
-    def keys(self) -> npt.NDArray[np.void]:
-        """Return something equal for equal points, (n,)."""
-        parts = (np.ascontiguousarray(self.codes), np.ascontiguousarray(self.numbers + 0.0))
-        raw = [part.view(np.uint8).reshape(len(self), part.shape[1] * part.itemsize) for part in parts]
-        joined = np.ascontiguousarray(np.concatenate(raw, axis=1))
-        return joined.view(np.dtype((np.void, joined.shape[1]))).ravel()
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """Return a number for each point, (n,): the same for equal points, for others by a chance of 1 in 2 ** 64."""
+        # The sum takes the sign from a zero.
+        parts = (self.codes.astype(np.uint64), np.ascontiguousarray(self.numbers + 0.0).view(np.uint64))
+        words = np.concatenate(parts, axis=1)
+        places = _scattered(np.arange(1, words.shape[1] + 1, dtype=np.uint64))
+        found: npt.NDArray[np.uint64] = _scattered(words ^ places).sum(axis=1, dtype=np.uint64)
+        return found
 
     def with_more(self, others: Population) -> Population:
         """Return these points and then the others."""
@@ -170,20 +174,18 @@ def _blended(
     rng: np.random.Generator,
     index: float,
 ) -> Floats:
-    low, high = _bounds(space)
-    small, great = np.minimum(mothers, fathers), np.maximum(mothers, fathers)
-    gap = great - small
-    draw = rng.random(mothers.shape)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        towards_low = _spread(1.0 + 2.0 * (small - low) / gap, draw, index)
-        towards_high = _spread(1.0 + 2.0 * (high - great) / gap, draw, index)
+    mix = np.nonzero(crossed & (rng.random(mothers.shape) < 0.5) & (np.abs(mothers - fathers) > _SAME))
+    low, high = (bound[mix[1]] for bound in _bounds(space))
+    one, other = mothers[mix], fathers[mix]
+    small, great = np.minimum(one, other), np.maximum(one, other)
+    gap, draw = great - small, rng.random(len(one))
     middle = (small + great) / 2.0
-    left = np.clip(middle - towards_low * gap / 2.0, low, high)
-    right = np.clip(middle + towards_high * gap / 2.0, low, high)
-    mix = crossed & (rng.random(mothers.shape) < 0.5) & (gap > 1e-14)
-    swap = rng.random(mothers.shape) < 0.5
-    one, other = np.where(swap, right, left), np.where(swap, left, right)
-    return np.concatenate([np.where(mix, one, mothers), np.where(mix, other, fathers)])
+    left = np.clip(middle - _spread(1.0 + 2.0 * (small - low) / gap, draw, index) * gap / 2.0, low, high)
+    right = np.clip(middle + _spread(1.0 + 2.0 * (high - great) / gap, draw, index) * gap / 2.0, low, high)
+    swap = rng.random(len(one)) < 0.5
+    first, second = mothers.copy(), fathers.copy()
+    first[mix], second[mix] = np.where(swap, right, left), np.where(swap, left, right)
+    return np.concatenate([first, second])
 
 
 def _spread(room: Floats, draw: Floats, index: float) -> Floats:
@@ -194,15 +196,24 @@ def _spread(room: Floats, draw: Floats, index: float) -> Floats:
 
 
 def _nudged(space: Space, numbers: Floats, chance: float, rng: np.random.Generator, index: float) -> Floats:
-    low, high = _bounds(space)
-    span = np.where(high > low, high - low, 1.0)
-    change = (rng.random(numbers.shape) < chance) & (high > low)
-    draw = rng.random(numbers.shape)
+    lowest, highest = _bounds(space)
+    change = np.nonzero((rng.random(numbers.shape) < chance) & (highest > lowest))
+    low, high = lowest[change[1]], highest[change[1]]
+    before, draw = numbers[change], rng.random(len(change[0]))
     below, above = 2.0 * np.minimum(draw, 0.5), 2.0 * np.minimum(1.0 - draw, 0.5)
-    power = index + 1.0
-    down = (below + (1.0 - below) * ((high - numbers) / span) ** power) ** (1.0 / power) - 1.0
-    up = 1.0 - (above + (1.0 - above) * ((numbers - low) / span) ** power) ** (1.0 / power)
-    return np.where(change, np.clip(numbers + np.where(draw < 0.5, down, up) * span, low, high), numbers)
+    power, span = index + 1.0, high - low
+    down = (below + (1.0 - below) * ((high - before) / span) ** power) ** (1.0 / power) - 1.0
+    up = 1.0 - (above + (1.0 - above) * ((before - low) / span) ** power) ** (1.0 / power)
+    found = numbers.copy()
+    found[change] = np.clip(before + np.where(draw < 0.5, down, up) * span, low, high)
+    return found
+
+
+def _scattered(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return words every bit of which depends on every bit of the given ones. Source: Steele et al. (2014), SplitMix."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 def _bounds(space: Space) -> tuple[Floats, Floats]:
