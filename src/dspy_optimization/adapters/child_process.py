@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -40,6 +40,10 @@ _LOOK_SECONDS = 1.0
 _EXIT_SECONDS = 0.02
 _LAST_WORDS_SECONDS = 2.0
 _LAST_WORDS_CHARACTERS = 300
+_LONGEST_MESSAGE_BYTES = 4 * 1024 * 1024
+_LONGEST_WORDS_BYTES = 8 * 1024
+_MOST_WORDS_BYTES = 1024 * 1024
+"""Of all it says in its own words, in the log of the worker."""
 _FROM_OUTSIDE = {
     "SIGKILL": "out of memory, or somebody killed it",
     "SIGTERM": "somebody ended it",
@@ -59,6 +63,8 @@ class ChildProcesses:
     """Those of this process, the address of its database among them."""
     worker: str
     """Whose child it is: its sessions are cut off together with this worker's."""
+    withheld: frozenset[str] = frozenset()
+    """Environment variables of this process that are none of an agent's business."""
     grace_seconds: float = GRACE_SECONDS
 
     def run(self, tenant: TenantId, optimization_id: OptimizationId, stop: StopSignal) -> None:
@@ -70,6 +76,7 @@ class ChildProcesses:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                env={name: value for name, value in os.environ.items() if name not in self.withheld},
                 start_new_session=True,  # a signal to the terminal's group is the worker's to pass on
             )
         except OSError as error:
@@ -116,6 +123,7 @@ class _Child:
         """Set then, and when it is to end."""
         self._said: Mapping[str, Json] | None = None
         self._last_words = ""
+        self._left_to_say = _MOST_WORDS_BYTES
         self._readers = [
             threading.Thread(target=target, args=[stream], name=f"child-{process.pid}-{name}", daemon=True)
             for target, stream, name in (
@@ -223,7 +231,7 @@ class _Child:
     def _read_lines(self, stream: IO[bytes]) -> None:
         try:
             with stream:
-                for line in stream:
+                for line in _lines(stream, _LONGEST_MESSAGE_BYTES):
                     self._hear(line)
         finally:
             self._closed.set()
@@ -242,15 +250,22 @@ class _Child:
 
     def _read_words(self, stream: IO[bytes]) -> None:
         with stream:
-            for line in stream:
+            for line in _lines(stream, _LONGEST_WORDS_BYTES):
                 self._repeat(line)
 
     def _repeat(self, line: bytes) -> None:
-        words = line.decode(errors="replace").rstrip()
-        if words:
-            self._last_words = scrub(words)[:_LAST_WORDS_CHARACTERS]
-            facts = {"optimization": self._optimization, "process_id": self._process.pid, "words": words}
-            logger.info("Process said", extra={"action": "child_said", **facts})
+        words = scrub(line[:_LONGEST_WORDS_BYTES].decode(errors="replace").rstrip())
+        if not words:
+            return
+        self._last_words = words[:_LAST_WORDS_CHARACTERS]
+        if self._left_to_say <= 0:
+            return
+        self._left_to_say -= len(line)
+        facts = {"optimization": self._optimization, "process_id": self._process.pid}
+        logger.info("Process said", extra={"action": "child_said", **facts, "words": words})
+        if self._left_to_say <= 0:
+            told = {"action": "child_cut_short", **facts, "bytes": _MOST_WORDS_BYTES}
+            logger.warning("Process says too much, the rest is not kept", extra=told)
 
     def _log(self, told: Mapping[str, Json]) -> None:
         """Write a log line of the child as one of this process, which knows form and level."""
@@ -264,6 +279,14 @@ class _Child:
             target.name, level, "", 0, str(told["message"]), (), None, extra={**own, **_free(facts)}
         )
         target.handle(record)
+
+
+def _lines(stream: IO[bytes], longest: int) -> Iterator[bytes]:
+    """Yield lines, each cut to so many bytes: one that never ends must not fill the memory of who reads it."""
+    while line := stream.readline(longest):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(longest)
 
 
 def _order(reason: StopSearch) -> Order:

@@ -27,6 +27,20 @@ match what:
         tell({"log": {"name": "dspy_optimization.x", "level": 10, "message": "too quiet", "facts": {}}})
         sys.stderr.write("printed by an agent\n")
         tell({"ended": "done", "error": None})
+    case "shouts":
+        sys.stderr.write("a" * 20_000_000 + "\n")
+        for _ in range(300):
+            sys.stderr.write("b" * 20_000 + "\n")
+        sys.stderr.write("the end\n")
+        sys.stderr.flush()
+        os._exit(3)
+    case "tells":
+        sys.stdout.write("{" * 5_000_000 + "\n")
+        tell({"ended": "done", "error": None})
+    case "shows":
+        found = json.dumps({name: os.environ.get(name) for name in argument.split(",")})
+        tell({"log": {"name": "child", "level": 40, "message": found, "facts": {}}})
+        tell({"ended": "done", "error": None})
     case "dies":
         os.kill(os.getpid(), int(argument))
         time.sleep(60)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
@@ -99,6 +100,47 @@ def test_what_a_child_logs_and_prints_stands_in_the_log_of_the_worker(caplog: py
     assert "printed by an agent" == records["Process said"]["words"]
     assert {str(SUBJECT)} == {facts["optimization"] for facts in records.values()}
     assert {"Process begun", "Process ended"} < records.keys()
+
+
+def test_a_child_that_shouts_fills_neither_memory_nor_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Lines are cut, and after a while nothing more is written; its last words are known all the same."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProcessDiedError, match="its last words: the end"):
+            _run("shouts")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    said = [vars(record)["words"] for record in caplog.records if record.getMessage() == "Process said"]
+    assert max(map(len, said)) <= 8 * 1024
+    assert 0.9 * 1024**2 < sum(map(len, said)) < 1.1 * 1024**2
+    assert 1 == sum("says too much" in record.getMessage() for record in caplog.records)
+    assert peak < 10 * 1024**2
+
+
+def test_a_message_without_end_is_taken_for_words_and_the_next_one_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    _run("tells")
+
+    (said,) = (vars(record)["words"] for record in caplog.records if record.getMessage() == "Process said")
+    assert "{" * len(said) == said
+
+
+def test_what_is_withheld_does_not_reach_the_environment_of_an_agent(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything else does: tools of users read it."""
+    monkeypatch.setenv("HIDDEN_FROM_AGENTS", SECRET)
+    monkeypatch.setenv("MEANT_FOR_TOOLS", "open")
+    ChildProcesses(
+        module="child_stub",
+        settings={},
+        worker="shows:HIDDEN_FROM_AGENTS,MEANT_FOR_TOOLS",
+        withheld=frozenset({"HIDDEN_FROM_AGENTS"}),
+    ).run(LOCAL_TENANT, SUBJECT, StopSignal())
+    (record,) = (record for record in caplog.records if record.name == "child")
+
+    assert {"HIDDEN_FROM_AGENTS": None, "MEANT_FOR_TOOLS": "open"} == json.loads(record.getMessage())
 
 
 def test_secrets_go_by_the_pipe_alone(caplog: pytest.LogCaptureFixture) -> None:
