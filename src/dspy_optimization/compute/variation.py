@@ -210,7 +210,7 @@ def _nudged(space: Space, numbers: Floats, chance: float, rng: np.random.Generat
 
 
 def _scattered(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return words every bit of which depends on every bit of the given ones. Source: Steele et al. (2014), SplitMix."""
+    """Return words each bit of which depends on every given bit. Source: Steele et al. (2014), SplitMix."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))

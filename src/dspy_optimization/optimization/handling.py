@@ -124,15 +124,15 @@ class OptimizationHandler:
             at=self.now(),
             data={"error": error, "error_type": "defect"},
         )
+
+        def failed(before: Optimization) -> Optimization:
+            return replace(before, status=OptimizationStatus.FAILED, error=error, updated_at=self.now())
+
         with ExitStack() as held:
-            if not _held(stores, optimization_id, held):
-                return
-            if stores.optimizations.get(optimization_id).status in _AWAITED:
-                stores.optimizations.update(
-                    optimization_id,
-                    lambda before: replace(before, status=OptimizationStatus.FAILED, error=error, updated_at=self.now()),
-                    [event],
-                )
+            # Whoever holds it works on it, and says himself what becomes of it.
+            is_ours = _held(stores, optimization_id, held)
+            if is_ours and stores.optimizations.get(optimization_id).status in _AWAITED:
+                stores.optimizations.update(optimization_id, failed, [event])
 
     def _refused(self, stores: Stores, optimization_id: OptimizationId) -> Outcome:
         """Say what to do about one that another process holds, or that ended meanwhile."""
