@@ -12,6 +12,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # Each of these is a place whose whole work is to turn whatever foreign code raises into a fact.
 CATCHES_EVERYTHING = {
     "adapters/dspy/runnable.py": "a program is user code: whatever it raises on an example is that example's score",
+    "adapters/deliverer.py": "a defect of ours that one delivery brings to light must not keep others from going out",
+    "adapters/lookups.py": "whatever a lookup raises in its thread is raised where the name was asked for",
     "web/firing.py": "a defect of ours that one schedule brings to light must not keep all others from firing",
     "jobs/worker.py": "a defect of ours in one job must not take the other jobs of its process with it",
     "optimization/turns.py": "an algorithm is foreign code: what it raises ends its turn, not the portfolio",

@@ -13,15 +13,16 @@ from importlib.metadata import version
 
 from dspy_optimization.adapters.child_process import ChildProcesses
 from dspy_optimization.adapters.dbos import DbosQueue, DbosRuntime, QueueTerms, migrate_queue
+from dspy_optimization.adapters.deliverer import Deliverer
 from dspy_optimization.adapters.egress import Egress, GuardedTransport
 from dspy_optimization.adapters.gpu import gpus
 from dspy_optimization.adapters.interpreter import share_interpreter
 from dspy_optimization.adapters.mlflow_tracking import load_mlflow
 from dspy_optimization.adapters.postgres import PostgresKeys, PostgresLeases
+from dspy_optimization.adapters.postgres.outbox_store import PostgresOutbox
 from dspy_optimization.adapters.postgres.stranded_store import stranded
-from dspy_optimization.adapters.postgres.webhook_store import PostgresOutbox
-from dspy_optimization.adapters.sealing import SecretBox, key_in, key_of_text
-from dspy_optimization.adapters.webhooks import Deliverer, Poster
+from dspy_optimization.adapters.sealing import SETTING, SecretBox, key_in, key_of_text
+from dspy_optimization.adapters.webhooks import Poster
 from dspy_optimization.bootstrap import Foundation, new_id, now, open_foundation
 from dspy_optimization.engine import Engine
 from dspy_optimization.isolated import MODULE
@@ -67,6 +68,8 @@ class Serving:
     """Where requests to addresses that users name may go."""
     sealing: SecretBox | None
     """Keeps secrets of webhooks; None: there is no key, so none can be added."""
+    deliverer: Deliverer | None
+    """Delivers to webhooks; None: this process does not."""
 
     def engine(self, tenant: TenantId) -> Engine:
         """Return the engine of a tenant; what is handed in there waits for a worker."""
@@ -97,6 +100,7 @@ def open_serving(
     terms = QueueTerms(
         bound=settings.service.queue_size,
         concurrency=dict.fromkeys(Lane, limit),
+        worker_concurrency=settings.service.max_concurrent_per_worker,
         partitions=settings.service.algorithm_limits,
     )
     with ExitStack() as opened:
@@ -115,6 +119,7 @@ def open_serving(
                         replace(settings, database_url=foundation.url, service=ServiceSettings())
                     ),
                     worker=worker.id,
+                    withheld=frozenset({SETTING, "DATABASE_URL"}),
                 ),
                 queue=queue,
                 now=now,
@@ -135,11 +140,14 @@ def open_serving(
         opened.callback(keeper.stop)
         egress = Egress(settings.allow.http_hosts)
         sealing = _sealing(settings)
+        deliverer: Deliverer | None = None
         if role is not ServiceRole.API:
             # Ends after the jobs: what they tell at the end may still go out.
             outbox = PostgresOutbox(foundation.database, sealing)
             outbox.seal_clear()
-            deliverer = Deliverer(outbox, Poster(GuardedTransport(egress), now=now).post)
+            # Of its own: slow names that people add webhooks with do not take up its lookups.
+            transport = GuardedTransport(Egress(settings.allow.http_hosts))
+            deliverer = Deliverer(outbox, Poster(transport, now=now).post)
             deliverer.start()
             opened.callback(deliverer.stop)
         runtime = DbosRuntime(foundation.url, worker, terms)
@@ -168,6 +176,7 @@ def open_serving(
             keeper=keeper,
             egress=egress,
             sealing=sealing,
+            deliverer=deliverer,
         )
 
 

@@ -76,8 +76,27 @@ def test_lanes_and_hosts_are_for_operators(looking: Callable[[AccessRole, str], 
     is_operator = role is AccessRole.ADMINISTRATOR
     tab = looking(role, "/system")
 
-    assert [not is_operator] * 4 == tab.value(DISABLED.format("[data-lane] input, [data-lane] button"))
+    assert [not is_operator] * 6 == tab.value(DISABLED.format("[data-lane] input, [data-lane] button"))
     assert is_operator is ("process " in tab.value("document.querySelector('[aria-label=Workers]').innerText"))
+
+
+def test_an_operator_says_how_many_run_in_each_worker(looking: Callable[[AccessRole, str], Tab]) -> None:
+    """A number, one that is refused with its reason, and none again: any number."""
+    tab = looking(AccessRole.ADMINISTRATOR, "/system")
+    field = "document.querySelector('#lane-cpu-worker')"
+
+    def say(number: str) -> None:
+        tab.value(f"{field}.value = '{number}', {field}.form.requestSubmit()")
+
+    first = tab.value(f"{field}.value")
+    say("3")
+    tab.until("document.body.innerText.includes('10 at once, 3 in each worker from now on.')", "what was changed")
+    say("11")
+    tab.until("document.body.innerText.includes('wanted: from 1 to 10')", "why it was refused")
+    say("")
+    tab.until("document.body.innerText.includes('10 at once from now on.')", "any number")
+
+    assert "" == first
 
 
 @pytest.mark.parametrize("role", AccessRole)

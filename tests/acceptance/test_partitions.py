@@ -42,6 +42,7 @@ def service(
             model.base_url,
             tmp_path_factory.mktemp("data"),
             max_concurrent=4,
+            max_concurrent_per_worker=4,
             algorithm_limits={"bootstrap_random_search": 1},
         )
         with running(settings) as found:
@@ -77,6 +78,15 @@ def test_one_at_once_of_an_algorithm_while_others_overtake(service: Service) -> 
     assert 2 <= max(one["waiting"] for one in overtaken)
 
 
+def test_what_the_settings_state_of_each_worker_is_in_force(service: Service) -> None:
+    """From the first start on, in every lane."""
+    lanes = service.client.get("/api/v1/system").json()["queue"]["lanes"]
+
+    assert {"cpu": (4, 4), "gpu": (4, 4)} == {
+        one["lane"]: (one["concurrency"], one["worker_concurrency"]) for one in lanes
+    }
+
+
 def test_operators_change_how_many_run_at_once(service: Service) -> None:
     """More, any number, fewer again; of what is installed; told to Prometheus."""
     way = "/api/v1/system/partitions/bootstrap_random_search"
@@ -87,13 +97,14 @@ def test_operators_change_how_many_run_at_once(service: Service) -> None:
     service.client.patch(way, json={"concurrency": 1})
     unknown = service.client.patch("/api/v1/system/partitions/gpa", json={"concurrency": 1})
     wrong = service.client.patch(way, json={"concurrency": 0})
+    no_number = service.client.patch(way, json={"concurrency": True})
     missing = service.client.patch(way, json={})
 
     assert {"partition": "bootstrap_random_search", "waiting": 0, "running": 0, "concurrency": 3} == three
     assert 'dspy_opt_partition_concurrency{partition="bootstrap_random_search"} 3.0' in metrics
     assert (None, []) == (none["concurrency"], listed)
     assert (404, True) == (unknown.status_code, "gepa" in unknown.json()["detail"])
-    assert (422, 422) == (wrong.status_code, missing.status_code)
+    assert (422, 422, 422) == (wrong.status_code, no_number.status_code, missing.status_code)
 
 
 def test_a_process_of_its_own_over_http(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,6 +264,8 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/api/v1/agents/nobody/versions", None, 404, "nobody"),
     ("POST", "/api/v1/datasets", {"name": "d", "examples": words(60)}, 422, "which fields"),
     ("PATCH", "/api/v1/system/lanes/cpu", {"concurrency": 0}, 422, "concurrency"),
+    ("PATCH", "/api/v1/system/lanes/cpu", {}, 422, "found: neither"),
+    ("PATCH", "/api/v1/system/lanes/cpu", {"worker_concurrency": 11}, 422, "from 1 to 10"),
     ("PATCH", "/api/v1/system/lanes/tpu", {"concurrency": 1}, 422, "lane"),
     ("POST", "/api/v1/models/oracle/test", None, 422, "role"),
     ("POST", "/api/v1/login", {"key": "dso_nope"}, 401, "unknown, revoked or expired"),

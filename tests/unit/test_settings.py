@@ -29,6 +29,7 @@ NAMES = ("DATABASE_URL", "DSPY_OPT_DATA_DIR", "DSPY_CONFIG_PATH", "MLFLOW_TRACKI
 OF_THE_SERVICE = (
     "OPTIMIZATION_QUEUE_SIZE",
     "MAX_CONCURRENT_OPTIMIZATIONS",
+    "MAX_CONCURRENT_PER_WORKER",
     "DSPY_OPT_REQUIRE_KEYS",
     "DSPY_OPT_RETENTION_DAYS",
     "DSPY_OPT_ALLOWED_HOSTS",
@@ -93,6 +94,7 @@ def test_the_service_is_careful_until_it_is_told_otherwise() -> None:
     assert read_settings().service == ServiceSettings(
         queue_size=100,
         max_concurrent=10,
+        max_concurrent_per_worker=None,
         require_keys=False,
         retention_days=None,
         allowed_hosts=("localhost", "127.0.0.1", "[::1]"),
@@ -101,13 +103,14 @@ def test_the_service_is_careful_until_it_is_told_otherwise() -> None:
 
 def test_the_service_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every variable; names are trimmed and empty ones dropped."""
-    values = ("7", "3", "yes", "0.5", " a.example.org , ,b.example.org,")
+    values = ("7", "3", "2", "yes", "0.5", " a.example.org , ,b.example.org,")
     for name, value in zip(OF_THE_SERVICE, values, strict=True):
         monkeypatch.setenv(name, value)
 
     assert read_settings().service == ServiceSettings(
         queue_size=7,
         max_concurrent=3,
+        max_concurrent_per_worker=2,
         require_keys=True,
         retention_days=0.5,
         allowed_hosts=("a.example.org", "b.example.org"),
@@ -158,6 +161,9 @@ def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -
         ("OPTIMIZATION_QUEUE_SIZE", "1000001", "found '1000001'"),
         ("MAX_CONCURRENT_OPTIMIZATIONS", "0", "found '0'"),
         ("MAX_CONCURRENT_OPTIMIZATIONS", "1.5", "found '1.5'"),
+        ("MAX_CONCURRENT_PER_WORKER", "0", "found '0'"),
+        ("MAX_CONCURRENT_PER_WORKER", "any", "found 'any'"),
+        ("MAX_CONCURRENT_PER_WORKER", "11", "wanted at most MAX_CONCURRENT_OPTIMIZATIONS, which is 10, found 11"),
         ("DSPY_OPT_REQUIRE_KEYS", "maybe", "wanted a valid boolean"),
         ("DSPY_OPT_RETENTION_DAYS", "0", "found '0'"),
         ("DSPY_OPT_RETENTION_DAYS", "inf", "found 'inf'"),

@@ -7,7 +7,7 @@ A job is one DBOS workflow that makes one attempt. DBOS is a singleton of its pr
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
@@ -36,7 +36,7 @@ from dspy_optimization.events import Json
 from dspy_optimization.jobs.job import Job, JobId, Lane, Priority
 from dspy_optimization.jobs.lease import Worker, WorkerId
 from dspy_optimization.jobs.partitions import PartitionLoad
-from dspy_optimization.jobs.queue import LaneLoad, Transaction
+from dspy_optimization.jobs.queue import LaneLoad, LaneTerms, Transaction
 from dspy_optimization.jobs.worker import JobWorker
 from dspy_optimization.tenancy import TenantId
 
@@ -75,11 +75,20 @@ class QueueTerms:
     bound: int
     """Jobs that may wait, over all tenants and lanes."""
     concurrency: Mapping[Lane, int]
-    """How many may run at once, over all workers; the first start writes it, later `set_concurrency` does."""
+    """How many may run at once, over all workers; the first start writes it, later `change_terms` does."""
     worker_concurrency: int | None = None
-    """How many may run at once in one process; None: no limit of its own."""
+    """How many of each lane may run at once in each worker, None: any number; written as `concurrency` is."""
     partitions: Mapping[str, int] = field(default_factory=dict)
     """Partition → how many of it may run at once, over all lanes and workers; written as `concurrency` is."""
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequestError` when one worker may run more than all of them together."""
+        for lane in self.concurrency:
+            self.of(lane).check()
+
+    def of(self, lane: Lane) -> LaneTerms:
+        """Return how many of a lane may run at once where nobody said so before."""
+        return LaneTerms(concurrency=self.concurrency[lane], worker_concurrency=self.worker_concurrency)
 
 
 def migrate_queue(url: str) -> None:
@@ -157,8 +166,7 @@ class DbosQueue:
     def load(self) -> Mapping[Lane, LaneLoad]:
         """Return how busy every lane is."""
         counts = self._table.counts()
-        with self._database.guarded():
-            limits = {queue.name: queue.global_concurrency for queue in self._client.list_queues()}
+        kept = self._table.terms(_DOORS)
         return {
             lane: LaneLoad(
                 waiting=sum(
@@ -167,21 +175,23 @@ class DbosQueue:
                     for state in (WAITING, DELAYED)
                 ),
                 running=counts.get((queue_name(lane), RUNNING), 0),
-                concurrency=self._terms.concurrency[lane] if limit is None else limit,
+                concurrency=terms.concurrency,
+                worker_concurrency=terms.worker_concurrency,
             )
-            for lane, limit in ((lane, limits.get(queue_name(lane))) for lane in Lane)
+            for lane, terms in ((lane, kept.get(queue_name(lane), self._terms.of(lane))) for lane in Lane)
         }
 
     def claimed_by(self) -> Mapping[str, int]:
         """Return worker → how many jobs it runs."""
         return self._table.claimed_by()
 
-    def set_concurrency(self, lane: Lane, concurrency: int) -> None:
-        """Let so many run at once from now on; what runs already goes on."""
-        with self._database.guarded():
-            queue = self._client.retrieve_queue(queue_name(lane))
-            if queue is not None:
-                queue.set_global_concurrency(concurrency)
+    def change_terms(self, lane: Lane, change: Callable[[LaneTerms], LaneTerms]) -> None:
+        """Let so many run at once from now on as `change` makes of what was in force; what runs already goes on.
+
+        `InvalidRequestError`, and nothing changes, when what it made does not pass `LaneTerms.check`. `StoreError`
+        also before the first start, which makes the lanes.
+        """
+        self._table.change_terms(queue_name(lane), change)
 
     def partitions(self) -> Mapping[str, PartitionLoad]:
         """Return how busy every bounded partition is, by name."""
@@ -266,13 +276,20 @@ class DbosRuntime:
     def register(self) -> None:
         """Make the queues there are not yet; those there are keep their limits."""
         for lane in Lane:
-            DBOS.register_queue(
+            stated = self._terms.worker_concurrency
+            in_force = DBOS.register_queue(
                 queue_name(lane),
                 global_concurrency=self._terms.concurrency[lane],
-                worker_concurrency=self._terms.worker_concurrency,
+                worker_concurrency=stated,
                 polling_interval_sec=POLLING_SECONDS,
                 on_conflict="never_update",
-            )
+            ).worker_concurrency
+            if stated is not None and in_force != stated:
+                facts = {"lane": lane.value, "stated": stated, "kept": in_force}
+                logger.warning(
+                    "Concurrency of each worker is another than stated",
+                    extra={"action": "worker_concurrency_kept", **facts},
+                )
         for partition, concurrency in self._terms.partitions.items():
             kept = DBOS.register_queue(
                 bound_name(partition), global_concurrency=concurrency, on_conflict="never_update"

@@ -9,7 +9,6 @@ socket but TCP is opened. The owner of the engine opens private places:
     *.example.org           every name below                      *                  everything
 """
 
-import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -22,11 +21,10 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
+from dspy_optimization.adapters.lookups import Lookups, Resolver, system_resolver
 from dspy_optimization.errors import InvalidRequestError
 
 Address: TypeAlias = IPv4Address | IPv6Address
-Resolver: TypeAlias = Callable[[str, int], Sequence[str]]
-"""Host and port → the addresses it has. Raises `OSError` when it has none."""
 
 TOTAL_SECONDS = 10.0
 LONGEST_URL = 2000
@@ -60,7 +58,7 @@ class Egress:
             InvalidRequestError: an entry of `allowed` names nothing.
         """
         self._opened = tuple(_opened(entry) for entry in sorted(allowed))
-        self._resolve = system_resolver if resolve is None else resolve
+        self._lookups = Lookups(system_resolver if resolve is None else resolve)
 
     def check(self, url: str) -> str:
         """Return the URL in its plain form. Raises `InvalidRequestError` when no request may go there."""
@@ -73,8 +71,13 @@ class Egress:
         self.destination(parsed)
         return str(parsed.copy_with(fragment=None))
 
-    def destination(self, url: httpx.URL) -> Destination:
-        """Return where a request to the URL goes. Raises `InvalidRequestError` when it must not, or cannot."""
+    def destination(self, url: httpx.URL, seconds: float = TOTAL_SECONDS) -> Destination:
+        """Return where a request to the URL goes. Raises `InvalidRequestError` when it must not, or cannot.
+
+        Args:
+            url: of the request.
+            seconds: how long looking its name up may take.
+        """
         if url.scheme not in {"http", "https"}:
             raise _refused(f"the scheme {url.scheme or 'none'}", "https://")
         if url.userinfo:
@@ -86,7 +89,9 @@ class Egress:
         if not 0 < port < 65536:
             raise _refused(f"the port {port}", "1 to 65535, or none")
         try:
-            addresses = tuple(ip_address(one) for one in self._resolve(host, port))
+            addresses = tuple(ip_address(one) for one in self._lookups.look(host, port, seconds))
+        except TimeoutError as error:
+            raise _refused(f"{host}, a name that was not looked up in time", "a name that resolves") from error
         except OSError as error:
             raise _refused(f"{host}, a name without an address", "a name that resolves") from error
         if not addresses:
@@ -119,15 +124,6 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Return what the system says; numbers in any form that it reads as addresses too."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        raise OSError(f"no name: {error}") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 class GuardedTransport(httpx.BaseTransport):
     """Transport that goes where its `Egress` lets it, over a connection of its own a request. Thread-safe."""
 
@@ -158,7 +154,7 @@ class GuardedTransport(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send. Raises `InvalidRequestError` when the request must not go there, else `httpx.TransportError`."""
         limit = _Limit(end=self._seconds() + self._total_seconds, seconds=self._seconds)
-        destination = self._egress.destination(request.url)
+        destination = self._egress.destination(request.url, limit.left())
         stream = request.stream
         if not isinstance(stream, httpx.SyncByteStream):
             raise TypeError(f"wanted a synchronous body, found {type(stream).__name__}")

@@ -12,12 +12,9 @@ import binascii
 import hashlib
 import hmac
 import json
-import logging
-import random
 import secrets
-import threading
-import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -25,8 +22,9 @@ from importlib.metadata import version
 import httpx
 
 from dspy_optimization.adapters.egress import GuardedTransport
-from dspy_optimization.adapters.postgres.webhook_store import Claim, Outgoing, OutwardType, PostgresOutbox
-from dspy_optimization.errors import InvalidRequestError, StoreError
+from dspy_optimization.adapters.postgres.outbox_store import Outgoing
+from dspy_optimization.adapters.postgres.webhook_store import OutwardType
+from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -37,7 +35,6 @@ MOST_ANSWER_BYTES = 4096
 GONE = 410
 
 _COMPLETED = ("improvement_percentage", "algorithm_used", "statistical_significance")
-logger = logging.getLogger(__name__)
 
 
 def new_secret() -> str:
@@ -143,127 +140,22 @@ class Poster:
         body = json.dumps(cloud_event(outgoing), allow_nan=False, separators=(",", ":")).encode("ascii")
         stamp = int(self._now().timestamp())
         headers = {
+            "accept": "*/*",
             "content-type": CONTENT_TYPE,
             "user-agent": self._agent,
             "webhook-id": outgoing.message_id,
             "webhook-timestamp": str(stamp),
             "webhook-signature": sign(outgoing.secret, outgoing.message_id, stamp, body),
         }
-        # A client a message: cookies of one receiver are nobody else's.
-        with (
-            httpx.Client(transport=self._transport, trust_env=False, follow_redirects=False) as client,
-            client.stream("POST", outgoing.url, content=body, headers=headers) as response,
-        ):
+        # Without a client, which keeps cookies and reads where redirects lead even when it follows none.
+        request = httpx.Request("POST", outgoing.url, content=body, headers=headers)
+        with closing(self._transport.handle_request(request)) as response:
             taken = 0
             for piece in response.iter_raw(MOST_ANSWER_BYTES):
                 taken += len(piece)
                 if taken >= MOST_ANSWER_BYTES:
                     break
             return response.status_code
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryTerms:
-    """How often and how patiently."""
-
-    pauses_seconds: tuple[float, ...] = (5.0, 30.0, 120.0, 600.0, 3600.0, 3 * 3600.0)
-    """After each failed attempt; after the attempt that follows the last one it is dead."""
-    jitter: float = 0.2
-    """A pause is longer by up to this share, so that what failed together does not come back together."""
-    lease_seconds: float = 60.0
-    """How long one attempt may take; after that another deliverer takes it for lost."""
-    poll_seconds: float = 1.0
-    threads: int = 4
-
-    def pause(self, attempts: int, chance: float) -> float | None:
-        """Return the seconds after so many failed attempts; None: no more are made. `chance` in [0, 1)."""
-        if attempts > len(self.pauses_seconds):
-            return None
-        return self.pauses_seconds[attempts - 1] * (1.0 + self.jitter * chance)
-
-
-class Deliverer:
-    """Delivers what is due, for every tenant, from threads of its own.
-
-    An attempt is claimed, sent, marked. Who dies in between leaves a claim that ends by itself, and the message is sent
-    again under the same id.
-    """
-
-    def __init__(
-        self,
-        outbox: PostgresOutbox,
-        post: Callable[[Outgoing], Answered],
-        *,
-        terms: DeliveryTerms | None = None,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._outbox = outbox
-        self._post = post
-        self._terms = DeliveryTerms() if terms is None else terms
-        self._chance = chance
-        self._ended = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._deliver, name=f"webhooks-{number}", daemon=True)
-            for number in range(self._terms.threads)
-        ]
-
-    def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, seconds: float = 4.0) -> None:
-        """End when the attempts in flight have ended, or after so long; what is left over is sent again elsewhere."""
-        self._ended.set()
-        end = time.monotonic() + seconds
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(max(end - time.monotonic(), 0.0))
-
-    def step(self) -> bool:
-        """Attempt one delivery that is due; return whether there was one. `StoreError` when the database is away."""
-        claim = self._outbox.claim(self._terms.lease_seconds)
-        if claim is None:
-            return False
-        if claim.attempts > len(self._terms.pauses_seconds) + 1:
-            self._outbox.failed(claim, "no attempt came to its end", None, None)
-            return True
-        try:
-            outgoing = self._outbox.outgoing(claim)
-        except InvalidRequestError as error:
-            self._mark(claim, Answered(error=str(error)))
-            return True
-        if outgoing is None:
-            return True
-        if outgoing.is_disabled:
-            self._outbox.failed(claim, "the webhook is disabled", None, None)
-            return True
-        self._mark(claim, self._post(outgoing))
-        return True
-
-    def _mark(self, claim: Claim, answered: Answered) -> None:
-        facts = {"webhook": str(claim.webhook_id), "delivery": str(claim.id), "status": answered.status}
-        if answered.error is None and answered.status is not None:
-            self._outbox.delivered(claim, answered.status)
-            logger.info("Webhook delivered", extra={"action": "webhook_delivered", **facts})
-            return
-        error = answered.error or "no answer"
-        logger.warning("Webhook not delivered", extra={"action": "webhook_not_delivered", "error": error, **facts})
-        if answered.status == GONE:
-            self._outbox.gone(claim, error, GONE)
-        else:
-            pause = self._terms.pause(claim.attempts, self._chance())
-            self._outbox.failed(claim, error, answered.status, pause)
-
-    def _deliver(self) -> None:
-        while not self._ended.is_set():
-            try:
-                is_busy = self.step()
-            except StoreError as error:
-                logger.warning("Webhooks wait", extra={"action": "webhooks_wait", "error": str(error)})
-                is_busy = False
-            if not is_busy:
-                self._ended.wait(self._terms.poll_seconds)
 
 
 def _read(status: int) -> Answered:

@@ -21,13 +21,15 @@ class Leak:
     reason: str
     """equal, near or cluster."""
 
-    def __str__(self) -> str:
+    @property
+    def places(self) -> str:
+        """Which two, where they stand and how alike they are, without their texts."""
         how = {"equal": "equal inputs", "cluster": f"the same cluster {self.first.cluster}"}
         alike = how.get(self.reason, f"{self.similarity:.0%} alike")
-        return (
-            f"{self.first.id[:12]} in {self.first_split} and {self.second.id[:12]} in {self.second_split} ({alike}): "
-            f"{shown(input_text(self.first))} / {shown(input_text(self.second))}"
-        )
+        return f"{self.first.id[:12]} in {self.first_split} and {self.second.id[:12]} in {self.second_split} ({alike})"
+
+    def __str__(self) -> str:
+        return f"{self.places}: {shown(input_text(self.first))} / {shown(input_text(self.second))}"
 
 
 def find_leaks(

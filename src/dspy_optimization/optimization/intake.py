@@ -38,6 +38,8 @@ class Proposal:
 
     agent: AgentConfig
     dataset: Dataset
+    sealed: bool = False
+    """Whether the dataset was kept before: then nothing that an example in test holds is quoted."""
     objectives: tuple[Objective, ...]
     metrics: tuple[Mapping[str, Json], ...] = ()
     """Specifications of the metrics that the objectives name."""
@@ -92,12 +94,7 @@ class Intake:
         agent = self.builder.build(proposal.agent)
         metrics = self.metrics(proposal.metrics)
         _check_objectives(proposal.objectives, metrics)
-        sealed = [example.id for example in proposal.dataset[Split.TEST]]
-        use = self.stores.results.test_split_uses(sealed) + 1
-        check_reuse(self.alpha, use)
-        report = check_dataset(
-            proposal.dataset, proposal.agent, proposal.objectives, alpha=reuse_level(self.alpha, use)
-        )
+        report = self.report(proposal.dataset, proposal.agent, proposal.objectives, sealed=proposal.sealed)
         if not report.usable:
             raise InvalidRequestError(report.sentence)
         dataset = proposal.dataset
@@ -120,6 +117,24 @@ class Intake:
             reason=settled.reason if settled is not None else None,
             report=report,
         )
+
+    def report(
+        self, dataset: Dataset, agent: AgentConfig, objectives: Sequence[Objective], *, sealed: bool = False
+    ) -> DatasetReport:
+        """Return what the dataset can prove at the level its test split has left for the next use.
+
+        Args:
+            dataset: kept or not.
+            agent: it is for.
+            objectives: of whoever wants to optimize.
+            sealed: as of `check_dataset`.
+
+        Raises:
+            InvalidRequestError: the test split was used too often to prove anything.
+        """
+        use = self.stores.results.test_split_uses([example.id for example in dataset[Split.TEST]]) + 1
+        check_reuse(self.alpha, use)
+        return check_dataset(dataset, agent, objectives, alpha=reuse_level(self.alpha, use), sealed=sealed)
 
     def accept(
         self, checked: Checked, submit: Callable[[OptimizationRequest], Submission] | None = None

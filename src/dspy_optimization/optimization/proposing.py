@@ -32,6 +32,8 @@ class Wanted:
 
     agent: AgentConfig
     dataset: Dataset
+    sealed: bool = False
+    """Whether the dataset was kept before: then nothing that an example in test holds is quoted."""
     objectives: Sequence[Mapping[str, Json]]
     metrics: Sequence[Mapping[str, Json]] = ()
     algorithms: Sequence[AlgorithmChoice] = (AlgorithmChoice(name=AUTO),)
@@ -54,6 +56,7 @@ def checked(wanted: Wanted, intake: Intake) -> Checked:
         Proposal(
             agent=wanted.agent,
             dataset=wanted.dataset,
+            sealed=wanted.sealed,
             objectives=objectives,
             metrics=specifications,
             algorithms=tuple(wanted.algorithms),

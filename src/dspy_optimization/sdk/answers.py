@@ -140,7 +140,8 @@ class Results:
     verdict: str | None = None
     """improved, no_improvement, regressed, indecisive, insufficient_data or no_headroom; None: test was not opened."""
     reason: str | None = None
-    pareto_front: tuple[Mapping[str, Json], ...] = ()
+    pareto_front: tuple[Mapping[str, Json], ...] | None = None
+    """The candidates that none other beats on every objective; None: it was not computed."""
     algorithm_used: str | None = None
     optimization_details: ResultDetails = field(default_factory=ResultDetails)
     artifact: ArtifactReference | None = None

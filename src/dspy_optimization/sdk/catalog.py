@@ -101,6 +101,7 @@ class Model:
     role: str
     model: str
     base_url: str | None = None
+    """None unless the key may administer, and where there is no server."""
     priced: bool | None = None
     max_concurrency: int | None = None
 
@@ -124,6 +125,9 @@ class LaneState:
     waiting: int
     running: int
     concurrency: int
+    """How many may run at once, over all workers."""
+    worker_concurrency: int | None = None
+    """How many may run at once in each worker; None: any number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ class Constraints:
     seed: int | None = None
     concurrency: int | None = None
     requires_approval: bool | None = None
+    """Only False: approval comes with deployments, and until then the service refuses True."""
     requires_gpu: bool | None = None
     priority: str | None = None
     """high, normal or low."""

@@ -10,6 +10,7 @@ and for the service
 
     OPTIMIZATION_QUEUE_SIZE               100: how many may wait; more are refused with 503
     MAX_CONCURRENT_OPTIMIZATIONS          10: how many run at once, over all workers
+    MAX_CONCURRENT_PER_WORKER             how many of them run at once in each worker; without it any number
     DSPY_OPT_REQUIRE_KEYS                 whether every request needs an API key; no: whoever reaches it is local
     DSPY_OPT_RETENTION_DAYS               how long ended optimizations are shown; without it for ever
     DSPY_OPT_ALLOWED_HOSTS                names the service answers to, with commas; without it this machine's own
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dspy_optimization.adapters.models.spec import ModelSpec
@@ -57,6 +58,9 @@ class _Environment(BaseSettings):
 
     queue_size: Annotated[int, Field(ge=1, le=1_000_000, validation_alias="OPTIMIZATION_QUEUE_SIZE")] = 100
     max_concurrent: Annotated[int, Field(ge=1, le=10_000, validation_alias="MAX_CONCURRENT_OPTIMIZATIONS")] = 10
+    max_concurrent_per_worker: Annotated[
+        int | None, Field(ge=1, le=10_000, validation_alias="MAX_CONCURRENT_PER_WORKER")
+    ] = None
     require_keys: Annotated[bool, Field(validation_alias="DSPY_OPT_REQUIRE_KEYS")] = False
     retention_days: Annotated[
         float | None, Field(gt=0, allow_inf_nan=False, validation_alias="DSPY_OPT_RETENTION_DAYS")
@@ -75,6 +79,14 @@ class _Environment(BaseSettings):
         if value is not None and value.get_secret_value() == "databricks":
             return value
         return _with_scheme(value, _TRACKING, example="http://mlflow.example.org:5000")
+
+    @field_validator("max_concurrent_per_worker")
+    @classmethod
+    def _is_a_part(cls, value: int | None, others: ValidationInfo) -> int | None:
+        together: int | None = others.data.get("max_concurrent")  # None: it is wrong itself
+        if value is not None and together is not None and value > together:
+            raise ValueError(f"wanted at most MAX_CONCURRENT_OPTIMIZATIONS, which is {together}, found {value}")
+        return value
 
     @field_validator("secret_key")
     @classmethod
@@ -132,6 +144,8 @@ class ServiceSettings:
     """Optimizations that may wait, over all tenants."""
     max_concurrent: int = 10
     """Optimizations that run at once, over all workers."""
+    max_concurrent_per_worker: int | None = None
+    """Optimizations that run at once in each worker, at most `max_concurrent`; None: any number."""
     require_keys: bool = False
     """False: whoever reaches the service is the local administrator."""
     retention_days: float | None = None
@@ -219,6 +233,7 @@ def _settings(
         service=ServiceSettings(
             queue_size=environment.queue_size,
             max_concurrent=environment.max_concurrent,
+            max_concurrent_per_worker=environment.max_concurrent_per_worker,
             require_keys=environment.require_keys,
             retention_days=environment.retention_days,
             allowed_hosts=_names(environment.allowed_hosts),

@@ -1,5 +1,6 @@
 """Who asks, and whether they may. Every route says which permission it needs or that it is public."""
 
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
@@ -24,14 +25,17 @@ Told = TypeVar("Told")
 
 COOKIE = "dspy_opt_key"
 """Where a browser keeps the key it logged in with."""
+_ADDRESS = re.compile(r"https?://[^\s,;()]*[^\s,;().:]")
+_ADMITTED = "dspy_optimization.admitted"
+"""Where a request keeps what let it in, in its scope, which is of one request alone whatever serves it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Public:
     """The dependency of a route that anybody may call. The route guard looks for it."""
 
-    def __call__(self) -> None:
-        """Allow."""
+    async def __call__(self) -> None:
+        """Allow. Asynchronous, so that it takes no thread."""
 
 
 def serving_of(connection: HTTPConnection) -> Serving:
@@ -95,14 +99,19 @@ class Require:
     permission: Permission
 
     async def __call__(self, request: Request) -> Engine:
-        """Return the engine of the tenant that asks. Raises `AccessError`."""
+        """Return the engine of the tenant that asks; a request is let in once. Raises `AccessError`."""
+        by, engine = request.scope.get(_ADMITTED, (None, None))
+        if by == self:
+            return cast("Engine", engine)
         serving = serving_of(request)
         principal = await recognized(serving, key_of(request))
         request.state.principal = principal
         check(principal, self.permission)
         _check_origin(request)
         _check_query(request)
-        return serving.engine(principal.tenant)
+        engine = serving.engine(principal.tenant)
+        request.scope[_ADMITTED] = (self, engine)
+        return engine
 
 
 async def admit(socket: WebSocket, permission: Permission) -> Engine:
@@ -141,12 +150,17 @@ def check_priority(connection: HTTPConnection, priority: str) -> None:
         )
 
 
-def is_operator(connection: HTTPConnection) -> bool:
+def without_addresses(text: str) -> str:
+    """Return what may be told to who does not operate: the text with no address of a server in it."""
+    return _ADDRESS.sub("…", text)
+
+
+async def is_operator(connection: HTTPConnection) -> bool:
     """Say the same of who asks on a public route, where the key has to be looked up for it; without one, no."""
     if operates(connection):
         return True
     try:
-        return identify(serving_of(connection), key_of(connection)).may(Permission.ADMINISTER)
+        return (await recognized(serving_of(connection), key_of(connection))).may(Permission.ADMINISTER)
     except (AccessError, StoreError):
         return False
 

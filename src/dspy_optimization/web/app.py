@@ -18,9 +18,11 @@ from dspy_optimization.serving import ServiceRole, Serving, open_serving
 from dspy_optimization.settings import Settings
 from dspy_optimization.web import problems
 from dspy_optimization.web.access import operates
+from dspy_optimization.web.bodies import LARGE_AT_ONCE
 from dspy_optimization.web.dashboard import pages
 from dspy_optimization.web.doors import Doors
 from dspy_optimization.web.firing import Firer
+from dspy_optimization.web.readiness import Readiness, look
 from dspy_optimization.web.routes import (
     agents,
     catalog,
@@ -113,6 +115,7 @@ def create_app(
             app.state.hub = EventHub(serving.foundation.url)
             database = serving.foundation.database
             app.state.board = StatusBoard(lambda tenant, ids: PostgresOverview(database, tenant).moments(ids))
+            app.state.readiness = Readiness(lambda: look(serving))
             await app.state.hub.start()
             firer = Firer(serving)
             try:
@@ -137,6 +140,7 @@ def create_app(
         generate_unique_id_function=_operation,
     )
     app.state.model_tests = BoundedSemaphore(_MODEL_TESTS)
+    app.state.large_bodies = asyncio.Semaphore(LARGE_AT_ONCE)
     app.add_middleware(
         Doors,
         allowed_hosts=settings.service.allowed_hosts,

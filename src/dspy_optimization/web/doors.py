@@ -1,27 +1,18 @@
-"""What is refused before any route: names the service does not answer to, bodies that are too large."""
+"""What is refused before any route: callers from elsewhere, names the service does not answer to."""
 
 import ipaddress
 from collections.abc import Sequence
 
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dspy_optimization.web.problems import problem
 
-MOST_BODY_BYTES = 32 * 1024 * 1024
 _SECURE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
 )
-
-
-class BodyTooLargeError(HTTPException):
-    """A body turned out to be larger than bodies may be. An `HTTPException`, for FastAPI takes others for bad JSON."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(413, detail)
 
 
 class Doors:
@@ -33,7 +24,6 @@ class Doors:
         *,
         allowed_hosts: Sequence[str],
         this_machine_only: bool = False,
-        most_body_bytes: int = MOST_BODY_BYTES,
     ) -> None:
         """Guard an application.
 
@@ -41,12 +31,10 @@ class Doors:
             app: what is guarded.
             allowed_hosts: names in the Host header that are answered; `*` is any.
             this_machine_only: refuse callers from elsewhere, wherever the server listens.
-            most_body_bytes: how large a body may be.
         """
         self._app = app
         self._allowed = frozenset(name.lower() for name in allowed_hosts)
         self._this_machine_only = this_machine_only
-        self._most = most_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or answer it here."""
@@ -61,26 +49,17 @@ class Doors:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._stranger(scope) or self._wrong_host(scope) or self._too_large(scope)
+        refused = self._stranger(scope) or self._wrong_host(scope)
         if refused is not None:
             await refused(scope, receive, send)
             return
-        taken = 0
-
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._most:
-                raise BodyTooLargeError(self._too_large_detail)
-            return message
 
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *_SECURE]}
             await send(message)
 
-        await self._app(scope, counted, secured)
+        await self._app(scope, receive, secured)
 
     def _stranger(self, scope: Scope) -> Response | None:
         client = scope.get("client")
@@ -100,17 +79,6 @@ class Doors:
             421,
             f"wanted: a Host this service answers to; found: {name or 'none'}; possible: DSPY_OPT_ALLOWED_HOSTS names "
             "the ones there are",
-        )
-
-    def _too_large(self, scope: Scope) -> Response | None:
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        return problem(413, self._too_large_detail) if length.isdigit() and int(length) > self._most else None
-
-    @property
-    def _too_large_detail(self) -> str:
-        return (
-            f"wanted: a body of at most {self._most} bytes; found: a larger one; possible: keep the dataset first and "
-            "name its id, or fewer examples"
         )
 
 

@@ -74,6 +74,7 @@ def prepare(serving: Serving, engine: Engine, body: OptimizeIn) -> Prepared:
         Wanted(
             agent=agent,
             dataset=dataset_of(engine, body.dataset, agent),
+            sealed=body.dataset.id is not None,
             objectives=[one.model_dump(exclude_none=True) for one in body.objectives],
             metrics=[_specification(one) for one in body.metrics],
             algorithms=algorithm_choices(cast("Sequence[Json]", body.algorithms), "algorithms"),

@@ -37,12 +37,18 @@ class EngineCollector:
     def _of_database(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("dspy_opt_queue_jobs", "Optimizations by lane and state.", labels=["lane", "state"])
         limit = GaugeMetricFamily("dspy_opt_queue_concurrency", "How many may run at once.", labels=["lane"])
+        each = GaugeMetricFamily(
+            "dspy_opt_queue_worker_concurrency",
+            "How many may run at once in each worker; lanes without: any number.",
+            labels=["lane"],
+        )
         for lane, load in self._serving.queue.load().items():
             jobs.add_metric([lane.value, "waiting"], float(load.waiting))
             jobs.add_metric([lane.value, "running"], float(load.running))
             limit.add_metric([lane.value], float(load.concurrency))
-        yield jobs
-        yield limit
+            if load.worker_concurrency is not None:
+                each.add_metric([lane.value], float(load.worker_concurrency))
+        yield from (jobs, limit, each)
         shares = GaugeMetricFamily(
             "dspy_opt_partition_jobs", "Optimizations by bounded algorithm and state.", labels=["partition", "state"]
         )

@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from dspy_optimization.agents.objective import Objective
 from dspy_optimization.web.asking_again import body_of, is_shown
@@ -94,7 +102,11 @@ class ConstraintsIn(Request):
     max_tokens: int | None = Field(default=None, ge=1, le=MOST)
     seed: int = Field(default=0, ge=0, le=MOST)
     concurrency: int = Field(default=8, ge=1, le=1024)
-    requires_approval: bool = False
+    requires_approval: bool = Field(
+        default=False,
+        description="Only false: approval comes with deployments, and nothing is deployed yet.",
+        json_schema_extra={"const": False},
+    )
     requires_gpu: bool = False
     priority: Literal["high", "normal", "low"] = Field(
         default="normal",
@@ -105,6 +117,16 @@ class ConstraintsIn(Request):
         default="thread",
         description="process: a process of its own, so that agents, tools and metrics which crash harm no other.",
     )
+
+    @field_validator("requires_approval")
+    @classmethod
+    def _is_not_there_yet(cls, value: bool) -> bool:
+        if value:
+            raise ValueError(
+                "wanted: false, for approval comes with deployments, and nothing is deployed yet; found: true; "
+                "possible: leave it out"
+            )
+        return value
 
 
 class OptimizeIn(Request):
@@ -170,15 +192,46 @@ class DatasetCheck(Request):
 
 
 class LaneIn(Request):
-    """How many optimizations of a lane run at once."""
+    """How many optimizations of a lane run at once: one of the numbers or both; what is not given stays as it is."""
 
-    concurrency: int = Field(ge=1, le=10_000)
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        json_schema_extra={
+            "minProperties": 1,
+            "examples": [{"concurrency": 8, "worker_concurrency": 2}, {"worker_concurrency": None}],
+        },
+    )
+
+    concurrency: Annotated[int | None, WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 10_000})] = Field(
+        default_factory=lambda: None, strict=True, ge=1, le=10_000, description="Over all workers together."
+    )
+    worker_concurrency: int | None = Field(
+        default_factory=lambda: None,
+        strict=True,
+        ge=1,
+        le=10_000,
+        description="In each worker, at most as many as all of them together; null: any number.",
+    )
+
+    @field_validator("concurrency")
+    @classmethod
+    def _is_a_number(cls, value: int | None) -> int:
+        if value is None:
+            raise ValueError("wanted: from 1 to 10000; found: null; possible: leave it out, and it stays as it is")
+        return value
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("wanted: concurrency, worker_concurrency or both; found: neither")
+        return self
 
 
 class PartitionIn(Request):
     """How many optimizations that name an algorithm run at once."""
 
-    concurrency: int | None = Field(ge=1, le=10_000, description="Null: any number.")
+    concurrency: int | None = Field(strict=True, ge=1, le=10_000, description="Null: any number.")
 
 
 class LoginIn(Request):

@@ -169,7 +169,7 @@ def results(result: OptimizationResult) -> answers.Results:
         mde=primary.mde if primary is not None else None,
         verdict=validated.verdict.value if validated is not None else None,
         reason=validated.reason if validated is not None else None,
-        pareto_front=[],
+        pareto_front=None,
         algorithm_used=result.algorithm_used,
         optimization_details=answers.ResultDetails(
             iterations=result.iterations,

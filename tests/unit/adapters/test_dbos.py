@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from dspy_optimization.adapters.dbos import DbosQueue, DbosRuntime, QueueTerms, migrate_queue
 from dspy_optimization.adapters.postgres import Database
 from dspy_optimization.adapters.postgres.database import session_name
-from dspy_optimization.errors import QueueFullError, StoreError
+from dspy_optimization.errors import InvalidRequestError, QueueFullError, StoreError
 from dspy_optimization.jobs.job import Job, JobId, Lane, Priority, job_id
 from dspy_optimization.jobs.lease import Worker, WorkerId
 from dspy_optimization.jobs.partitions import Doorkeeper, PartitionLoad
-from dspy_optimization.jobs.queue import LaneLoad
+from dspy_optimization.jobs.queue import LaneLoad, LaneTerms
 from dspy_optimization.jobs.worker import Interruption, JobWorker, Outcome
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 
@@ -79,6 +79,10 @@ def _job(**changes: object) -> Job:
 def _worker(name: str, lanes: tuple[Lane, ...] = (Lane.CPU,)) -> Worker:
     began = datetime(2026, 1, 1, tzinfo=UTC)
     return Worker(id=WorkerId(name), host="h", process_id=1, lanes=lanes, version="1", started_at=began)
+
+
+def _at_once(concurrency: int) -> Callable[[LaneTerms], LaneTerms]:
+    return lambda in_force: replace(in_force, concurrency=concurrency)
 
 
 def _soon(true: Callable[[], bool]) -> bool:
@@ -252,13 +256,13 @@ def test_so_many_run_at_once_and_more_when_told_at_run_time(
     time.sleep(1.2)
     most = doing.most_at_once
     load = queue.load()[Lane.CPU]
-    queue.set_concurrency(Lane.CPU, 4)
+    queue.change_terms(Lane.CPU, _at_once(4))
     four = _soon(lambda: doing.now == 4)
     time.sleep(1.2)
 
     assert (True, 2, True, 4) == (two, most, four, doing.most_at_once)
     assert LaneLoad(waiting=4, running=2, concurrency=2) == load
-    queue.set_concurrency(Lane.CPU, 0)
+    queue.change_terms(Lane.CPU, _at_once(0))
     time.sleep(1.2)
     doing.open.set()
     assert _soon(lambda: doing.now == 0)
@@ -302,7 +306,6 @@ def test_the_jobs_of_a_dead_worker_go_to_another_in_their_lane(
     taken = queue.take_back([WorkerId("dead")])
     states = _states(database_url)
     doing.open.set()
-    queue.set_concurrency(Lane.CPU, 2)
     launched()
 
     assert ({"dead", "alive"}, 1) == (claimants, taken)
@@ -336,9 +339,8 @@ def test_who_drains_hands_its_job_on_and_begins_no_other(
 ) -> None:
     """The running one waits again at once; those that wait are not touched by a process that is about to go."""
     running, waiting = _job(), [_job() for _ in range(3)]
-    queue.set_concurrency(Lane.CPU, 1)
     runtime, jobs = launched("goes")
-    queue.set_concurrency(Lane.CPU, 1)
+    queue.change_terms(Lane.CPU, _at_once(1))
     _submit(queue, database, running)
     begun = _soon(lambda: len(doing.begun) == 1)
     _submit(queue, database, *waiting)
@@ -381,7 +383,7 @@ def test_a_database_that_is_away_is_said_to_be(queue: DbosQueue, database_url: s
             queue.claimants,
             lambda: queue.take_back([WorkerId("w")]),
             lambda: queue.withdraw([JobId("x")]),
-            lambda: queue.set_concurrency(Lane.CPU, 3),
+            lambda: queue.change_terms(Lane.CPU, _at_once(3)),
         ):
             with pytest.raises(StoreError):
                 ask()
@@ -423,7 +425,7 @@ def test_never_more_of_a_partition_than_its_bound_while_others_overtake(
     """One bounded by one, four places in the lane: those behind it go on, it goes one by one, all are done."""
     queue.set_bound("gepa", 1)
     launched()
-    queue.set_concurrency(Lane.CPU, 4)
+    queue.change_terms(Lane.CPU, _at_once(4))
     bounded, others = [_of("gepa") for _ in range(3)], [_of("simba") for _ in range(3)]
     _submit(queue, database, *bounded, *others)
     full = _soon(lambda: doing.now == 4)
@@ -445,7 +447,7 @@ def test_a_bound_may_change_while_jobs_wait_and_run(
 ) -> None:
     """More at once, none any more beside what runs, and no bound at all."""
     launched()
-    queue.set_concurrency(Lane.CPU, 10)
+    queue.change_terms(Lane.CPU, _at_once(10))
     queue.set_bound("gepa", 1)
     _submit(queue, database, *(_of("gepa") for _ in range(6)))
     one = _soon(lambda: doing.now == 1)
@@ -469,7 +471,7 @@ def test_a_new_bound_counts_for_what_waits_in_the_lane_already(
     queue.set_bound("gepa", 1)
     assert _soon(lambda: queue.load()[Lane.CPU].waiting == 4 and queue.settle() == 0)
     launched()
-    queue.set_concurrency(Lane.CPU, 3)
+    queue.change_terms(Lane.CPU, _at_once(3))
     _submit(queue, database, _of("simba"))
     two = _soon(lambda: doing.now == 2)
     time.sleep(1.2)
@@ -538,7 +540,7 @@ def test_tenants_take_turns_in_a_bounded_partition_too(
     queue.settle()
     doing.open.set()
     launched()
-    queue.set_concurrency(Lane.CPU, 1)
+    queue.change_terms(Lane.CPU, _at_once(1))
 
     assert _soon(lambda: len(doing.begun) == 6 and doing.now == 0)
     order = [job.id for job in doing.begun]
@@ -561,6 +563,77 @@ def test_the_first_start_writes_a_bound_and_later_ones_keep_it(
 
     assert [2, 2] == kept
     assert [("gepa", 3, 2)] == [(one["partition"], one["stated"], one["kept"]) for one in said]
+
+
+def test_both_numbers_of_a_lane_change_together_or_not_at_all(
+    queue: DbosQueue, launched: Callable[..., object]
+) -> None:
+    """One worker never more than all of them; what is refused leaves both as they were."""
+    launched("w", ())
+    lanes = [queue.load()[lane].worker_concurrency for lane in Lane]
+    queue.change_terms(Lane.CPU, lambda _: LaneTerms(concurrency=6, worker_concurrency=4))
+    refused = [
+        LaneTerms(concurrency=3, worker_concurrency=4),
+        LaneTerms(concurrency=9, worker_concurrency=10),
+        LaneTerms(concurrency=9, worker_concurrency=0),
+    ]
+    for terms in refused:
+        with pytest.raises(InvalidRequestError, match=f"found: {terms.worker_concurrency}; possible: change both"):
+            queue.change_terms(Lane.CPU, lambda _, terms=terms: terms)
+    kept = queue.load()
+    seen = []
+    queue.change_terms(Lane.CPU, lambda in_force: seen.append(in_force) or LaneTerms(concurrency=1))  # type: ignore[func-returns-value]
+
+    assert [None, None] == lanes
+    assert LaneLoad(waiting=0, running=0, concurrency=6, worker_concurrency=4) == kept[Lane.CPU]
+    assert LaneLoad(waiting=0, running=0, concurrency=2, worker_concurrency=None) == kept[Lane.GPU]
+    assert [LaneTerms(concurrency=6, worker_concurrency=4)] == seen
+    assert LaneLoad(waiting=0, running=0, concurrency=1, worker_concurrency=None) == queue.load()[Lane.CPU]
+
+
+def test_changes_of_a_lane_wait_for_one_another(queue: DbosQueue, launched: Callable[..., object]) -> None:
+    """Each adds one to what the one before made of it: none is lost."""
+    launched("w", ())
+    with ThreadPoolExecutor(4) as pool:
+        changes = [
+            pool.submit(queue.change_terms, Lane.CPU, lambda one: replace(one, concurrency=one.concurrency + 1))
+            for _ in range(12)
+        ]
+        for change in changes:
+            change.result(SECONDS)
+
+    assert 14 == queue.load()[Lane.CPU].concurrency
+
+
+def test_before_the_first_start_there_is_no_lane_to_change(queue: DbosQueue) -> None:
+    """Said, not passed over; what the settings state is shown."""
+    with pytest.raises(StoreError, match="wanted: the queue optimizations-gpu; found: none"):
+        queue.change_terms(Lane.GPU, _at_once(1))
+
+    assert LaneLoad(waiting=0, running=0, concurrency=2) == queue.load()[Lane.GPU]
+
+
+def test_the_first_start_writes_how_many_each_worker_runs_and_later_ones_keep_it(
+    queue: DbosQueue, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start that states another number says so in the log, one that states none says nothing."""
+    kept = []
+    for stated in (1, 2, None):
+        runtime = DbosRuntime(database_url, _worker("w", ()), replace(TERMS, worker_concurrency=stated))
+        runtime.launch(JobWorker(Doing(queue, None)))  # type: ignore[arg-type]
+        runtime.close()
+        kept.append(queue.load()[Lane.CPU].worker_concurrency)
+    said = [vars(record) for record in caplog.records if getattr(record, "action", "") == "worker_concurrency_kept"]
+
+    assert [1, 1, 1] == kept
+    assert [("cpu", 2, 1), ("gpu", 2, 1)] == [(one["lane"], one["stated"], one["kept"]) for one in said]
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_terms_that_contradict_one_another_cannot_be_stated(number: int) -> None:
+    """Before anything is written: of two in all, none or three in each worker."""
+    with pytest.raises(InvalidRequestError, match=f"wanted: from 1 to 2, .* found: {number};"):
+        replace(TERMS, worker_concurrency=number)
 
 
 def _places(database_url: str) -> dict[str, str]:

@@ -52,7 +52,7 @@ def test_a_good_dataset() -> None:
     )  # fmt: skip
     assert report.sentence == (
         "Usable (80 train, 80 val, 140 test examples): the gate can be expected to find gains of "
-        f"{gain:.0%} points and more."
+        f"{100.0 * gain:.0f} percentage points and more."
     )
 
 
@@ -190,3 +190,58 @@ def test_what_is_split_here_has_no_leak(rows: list[tuple[str, bool]]) -> None:
     dataset = build_dataset("x", Reading(examples=examples))
 
     assert not [code for code in _codes(dataset) if code.startswith("leak")]
+
+
+# Of every finding that quotes: one example too many, with words that nothing else holds.
+QUOTED = {
+    "wrong_type": {"test": [example("typed", "secret-label")]},
+    "leak_near": {"val": [example(f"{TEXT} a", "no")], "test": [example(f"secret {TEXT}", "no")]},
+    "leak_equal": {"val": [example("Secret text", "no")], "test": [example("secret  text", "no")]},
+    "contradiction": {"test": [example("Secret text", "no"), example("secret text", "yes")]},
+    "duplicate": {"test": [example("Secret text", "no"), example("secret text", "No")]},
+    "class_missing_in_split": {"test": [example(f"maybe {number}", "secret-label") for number in range(5)]},
+    "large_cluster": {
+        "test": [example(one.inputs["question"], "no", "secret-cluster") for one in _questions(200, "c")]
+    },
+}
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("code", QUOTED)
+def test_nothing_of_a_sealed_example_is_quoted(code: str, sealed: bool) -> None:
+    """Which one it is and where it stands is said; who brought the examples is shown their texts."""
+    signature = "question -> answer: Literal['yes','no']" if code == "wrong_type" else "question -> answer: str"
+    more = QUOTED[code]
+    report = check_dataset(_good(**more), agent(signature), sealed=sealed)
+    (found, *_) = [one for one in report.findings if one.code == code]
+    words = " ".join([report.sentence, *(one.message for one in report.findings)]).lower()
+
+    assert sealed is ("secret" not in words)
+    if found.examples:
+        assert {one.id for one in more["test"]} & set(found.examples)
+    if sealed:
+        assert "in test" in found.message
+
+
+def test_one_class_in_a_sealed_split() -> None:
+    """Neither the one value of test, nor those it has not: of two classes that would say as much."""
+    test = [example(one.inputs["question"], "yes") for one in _questions(40, "t")]
+    dataset = _dataset(train=_questions(40, "a"), val=_questions(40, "b"), test=test)
+    told = [
+        next(one.message for one in check_dataset(dataset, agent(), sealed=sealed).findings if "one_class" in one.code)
+        for sealed in (False, True)
+    ]
+
+    assert [True, False] == ["yes" in one for one in told]
+    assert [True, False] == ["no'" in one.replace('"', "'") for one in told]
+
+
+@pytest.mark.parametrize("code", ["contradiction", "duplicate", "leak_equal"])
+def test_train_and_val_of_a_sealed_dataset_are_quoted(code: str) -> None:
+    """What everybody may read stays a message that helps."""
+    second = "yes" if code == "contradiction" else "no"
+    pair = [example("Open text", "no"), example("open  text", second)]
+    more = {"train": pair[:1], "val": pair[1:]} if code == "leak_equal" else {"val": pair}
+    report = check_dataset(_good(**more), agent(), sealed=True)
+
+    assert "open text" in next(one.message for one in report.findings if one.code == code).lower()

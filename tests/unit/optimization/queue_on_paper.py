@@ -1,11 +1,11 @@
 """A queue that remembers what it was given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dspy_optimization.errors import EngineError
 from dspy_optimization.jobs.job import Job, JobId, Lane
-from dspy_optimization.jobs.queue import LaneLoad, Transaction
+from dspy_optimization.jobs.queue import LaneLoad, LaneTerms, Transaction
 
 
 @dataclass(slots=True)
@@ -27,5 +27,5 @@ class PaperQueue:
     def load(self) -> Mapping[Lane, LaneLoad]:
         return {lane: LaneLoad(waiting=len(self.jobs), running=0, concurrency=1) for lane in Lane}
 
-    def set_concurrency(self, lane: Lane, concurrency: int) -> None:
+    def change_terms(self, lane: Lane, change: Callable[[LaneTerms], LaneTerms]) -> None:
         raise NotImplementedError

@@ -198,19 +198,24 @@ def test_answers_that_are_none(client: Client, service: Service, changed: dict[s
 def test_what_the_service_has(client: Client, service: Service) -> None:
     """Algorithms, metrics, models, itself."""
     option = {"name": "breadth", "type": "int", "default": 3, "description": "How many."}
-    lane = {"lane": "cpu", "waiting": 1, "running": 2, "concurrency": 3}
+    lane = {"lane": "cpu", "waiting": 1, "running": 2, "concurrency": 3, "worker_concurrency": 2}
+    any_number = {"lane": "gpu", "waiting": 0, "running": 0, "concurrency": 3, "worker_concurrency": None}
     service.on("GET /algorithms/available", {"items": [{"name": "gepa", "options": [option], "needs": ["reflection"]}]})
     service.on("GET /metrics/available", {"items": [{"name": "exact_match", "description": "", "options": ["field"]}]})
     service.on("GET /models", {"items": [{"role": "task", "model": "smollm2", "price": None}]})
     service.on(
         "POST /models/task/test", {"role": "task", "ok": True, "latency_seconds": 1, "answer": "4", "error": None}
     )
-    service.on("GET /system", {"queue": {"lanes": [lane], "bound": 100}, "workers": [{"id": "w", "is_alive": True}]})
+    service.on(
+        "GET /system",
+        {"queue": {"lanes": [lane, any_number], "bound": 100}, "workers": [{"id": "w", "is_alive": True}]},
+    )
 
     assert 3 == client.algorithms()[0].options[0].default
     assert ("field",) == client.metrics()[0].options
     assert "smollm2" == client.models()[0].model
     assert (True, 1.0) == (client.test_model("task").ok, client.test_model("task").latency_seconds)
+    assert [2, None] == [one.worker_concurrency for one in client.system().queue.lanes]
     assert (3, 100, True) == (
         client.system().queue.lanes[0].concurrency,
         client.system().queue.bound,

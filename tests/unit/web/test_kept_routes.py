@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dspy_optimization.statistics import detectable_share
 from service_world import AGENT, words
 from web_world import Keyed
 
@@ -115,3 +116,67 @@ def test_without_a_key_no_secret_is_taken_in(keyed: Keyed) -> None:
     assert 409 == refused.status_code
     assert "DSPY_OPT_SECRET_KEY is not set; possible: whoever operates the service sets it" in refused.json()["detail"]
     assert [] == keyed.ask("/api/v1/webhooks").json()["items"]
+
+
+def test_a_kept_dataset_is_checked_without_a_word_of_its_test_split(keyed: Keyed) -> None:
+    """By its check, an estimate and handing it in; who sends the same examples is shown which ones."""
+    examples = [
+        {"word": f"w{n:03} lorem {n}", "answer": f"{'SEALED' if split == 'test' else 'OPEN'}{n:03}", "split": split}
+        for n, split in enumerate(("train", "val", "test") * 40)
+    ]
+    examples[5] = {"word": "a duplicate that stands in test", "answer": "SEALED-A", "split": "test"}
+    examples[0] = {"word": "a duplicate that stands in test", "answer": "OPEN-B", "split": "train"}
+    examples[8] = {"word": "kept twice", "answer": "SEALED-C", "split": "test"}
+    examples[11] = {"word": "Kept  twice", "answer": "SEALED-C", "split": "test"}
+    typed = {"name": "answer", "type": "Literal['x','y']"}
+    strict = {**AGENT, "signature": {**AGENT["signature"], "outputs": [typed]}}
+    made = keyed.ask("/api/v1/datasets", method="POST", json={"agent": dict(AGENT), "examples": examples}).json()
+
+    def told(dataset: dict[str, Any], config: dict[str, Any]) -> str:
+        target = {"id": "capitals", "config": config}
+        wanted = {"dataset": dataset, "target": target, "objectives": [{"metric": "exact_match"}]}
+        checked = keyed.ask("/api/v1/datasets/check", method="POST", json=wanted)
+        refused = [keyed.ask(f"/api/v1/{path}", method="POST", json=wanted) for path in ("estimate", "optimize")]
+        assert [200, 422, 422] == [one.status_code for one in (checked, *refused)]
+        assert {"leak_equal", "contradiction", "duplicate"} <= {one["code"] for one in checked.json()["findings"]}
+        return " ".join(one.text for one in (checked, *refused))
+
+    kept = [told({"id": made["id"]}, config) for config in (dict(AGENT), strict)]
+    sent = told({"examples": examples}, dict(AGENT))
+
+    for text in kept:
+        assert "a duplicate that stands in test" not in text
+        assert "kept twice" not in text.lower()
+        assert "SEALED" not in text
+        assert "in test" in text
+    assert "a duplicate that stands in test" in sent
+    assert "found 'OPEN" in kept[1]
+
+
+def test_check_and_estimate_tell_the_same_of_a_dataset(keyed: Keyed) -> None:
+    """At the level that a first use of the test split has, which is half of the whole one; warnings in words."""
+    target = {"id": "capitals", "config": dict(AGENT)}
+    wanted = {"target": target, "dataset": {"examples": words(150, "even")}, "objectives": [{"metric": "exact_match"}]}
+
+    checked = keyed.ask("/api/v1/datasets/check", method="POST", json=wanted).json()
+    estimate = keyed.ask("/api/v1/estimate", method="POST", json=wanted).json()
+
+    assert checked["sentence"] == estimate["dataset"]
+    assert detectable_share(checked["n_test"], discordant_share=0.3, alpha=0.025) == checked["detectable_gain"]
+    assert "; a warning: a test split that shows a gain of 20 percentage points is wanted" in checked["sentence"]
+
+
+def test_a_capped_estimate_invents_no_judge(keyed: Keyed) -> None:
+    """What rounding leaves over goes to the role that asks most; the roles sum to the cap."""
+    wanted = {
+        "target": {"id": "capitals", "config": dict(AGENT)},
+        "dataset": {"examples": words(120, "capped")},
+        "objectives": [{"metric": "exact_match"}],
+        "algorithms": ["gepa", "miprov2"],
+        "constraints": {"max_lm_calls": 1999},
+    }
+
+    by_role = keyed.ask("/api/v1/estimate", method="POST", json=wanted).json()["calls_by_role"]
+
+    assert (0, 1999) == (by_role["judge"], sum(by_role.values()))
+    assert by_role["reflection"] > 0

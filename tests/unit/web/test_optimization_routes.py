@@ -89,6 +89,25 @@ def test_what_is_not_shown_any_longer_is_410_everywhere(keyed: Keyed, status: St
     assert {410} == {one.status_code for one in (*looks, *steps)}
 
 
+def test_approval_is_refused_until_something_is_deployed(keyed: Keyed) -> None:
+    """A promise that nobody keeps is not taken; false is what everybody has."""
+    refused = keyed.ask("/api/v1/estimate", method="POST", json=request_body(constraints={"requires_approval": True}))
+    taken = keyed.ask("/api/v1/estimate", method="POST", json=request_body(constraints={"requires_approval": False}))
+    (error,) = refused.json()["errors"]
+
+    assert (422, "constraints.requires_approval") == (refused.status_code, error["field"])
+    assert all(word in error["message"] for word in ("wanted: false", "deployments", "found: true", "possible: "))
+    assert 200 == taken.status_code
+
+
+@pytest.mark.parametrize(("who", "shows"), [("researcher", False), ("administrator", True)])
+def test_where_models_are_estimates_tell_operators_alone(keyed: Keyed, who: str, shows: bool) -> None:
+    """Everybody sees which model it is."""
+    models = keyed.ask("/api/v1/estimate", who, "POST", json=request_body()).json()["models"]
+
+    assert {f"openai:fake@{'http://127.0.0.1:9/v1' if shows else '…'}"} == set(models.values())
+
+
 @pytest.mark.parametrize("address", ["/api/v1/optimize", "/api/v1/estimate"])
 def test_only_who_operates_may_go_first(keyed: Keyed, address: str) -> None:
     """The priority high takes what others wait for; the refusal names the field, and what is possible."""
@@ -114,7 +133,7 @@ FULL: dict[str, Any] = {
     "algorithms": ["labeled_fewshot", {"bootstrap_random_search": {"candidates": 2}}],
     "constraints": {
         "max_lm_calls": 5000, "max_optimization_time": 900.0, "min_improvement_threshold": 0.01, "seed": 5,
-        "concurrency": 3, "priority": "low", "deadline": "2099-01-01T00:00:00Z", "requires_approval": True,
+        "concurrency": 3, "priority": "low", "deadline": "2099-01-01T00:00:00Z", "requires_approval": False,
     },
 }  # fmt: skip
 

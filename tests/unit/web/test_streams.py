@@ -30,7 +30,7 @@ from dspy_optimization.agents.example import Example, ExampleId, Split
 from dspy_optimization.agents.objective import Objective
 from dspy_optimization.bootstrap import Foundation, new_id, open_foundation
 from dspy_optimization.engine import Engine
-from dspy_optimization.errors import StoreError
+from dspy_optimization.errors import ExpiredError, StoreError
 from dspy_optimization.evaluation.gate import Estimate, ObjectiveResult, restored
 from dspy_optimization.evaluation.ledger import Bill, OptimizationId, Spend
 from dspy_optimization.events import Event, EventType, Json
@@ -48,8 +48,9 @@ from dspy_optimization.tenancy import LOCAL_TENANT, AccessRole, TenantId
 from dspy_optimization.web.problems import install
 from dspy_optimization.web.streams import routes as streams
 from dspy_optimization.web.streams.feed import KEPT
+from dspy_optimization.web.streams.followers import Gathering
 from dspy_optimization.web.streams.hub import SESSION_NAME, EventHub
-from dspy_optimization.web.streams.messages import StreamTerms
+from dspy_optimization.web.streams.messages import Message, MessageType, StreamTerms
 from dspy_optimization.web.streams.teller import PAGE
 from loops import run
 
@@ -633,7 +634,7 @@ def test_a_revoked_key_ends_what_it_opened(world: World) -> None:
 
 def test_what_ended_too_long_ago_is_told_by_no_stream(world: World) -> None:
     """As any other route says it: 410."""
-    one = world.add()
+    one, going_on = world.add(), world.add()
     world.fail(one)
     settings = world.serving.settings
     short = replace(world.serving, settings=replace(settings, service=replace(settings.service, retention_days=0.0)))
@@ -644,6 +645,47 @@ def test_what_ended_too_long_ago_is_told_by_no_stream(world: World) -> None:
                 assert ([], 4410) == await rest(connection)
             answer = httpx.get(f"http://127.0.0.1:{server.port}/api/v1/optimizations/{one}/events")
             assert 410 == answer.status_code
+            for watched in (f"{one}", f"{going_on},{one}"):
+                several = httpx.get(
+                    f"http://127.0.0.1:{server.port}/api/v1/events?optimizations={watched}", timeout=5.0
+                )
+                assert (410, "application/problem+json") == (several.status_code, several.headers["content-type"])
+
+    alive(test)
+
+
+def test_what_is_not_shown_any_longer_is_not_joined_again(world: World) -> None:
+    """It ends and is too old while it is watched with others: nothing more is told of it, and the others go on."""
+    ended, going_on = world.add(), world.add()
+    too_old: set[OptimizationId] = set()
+
+    def check(one: OptimizationId) -> None:
+        if one in too_old:
+            raise ExpiredError("it ended too long ago")
+
+    async def test() -> None:
+        hub = EventHub(world.serving.foundation.url, NEVER)
+        await hub.start()
+        while not hub.is_listening:
+            await asyncio.sleep(0.005)
+        messages = Gathering(hub, world.engine, [ended, going_on], check).told()
+
+        async def said() -> Message:
+            while (message := await anext(messages)) is None:
+                pass
+            return message
+
+        try:
+            assert [ended, going_on] == [(await said()).optimization_id for _ in range(2)]
+            too_old.add(ended)
+            await asyncio.to_thread(world.fail, ended)
+            assert MessageType.ERROR is (await said()).type
+            await asyncio.to_thread(world.step, ended, OptimizationStatus.RUNNING, EventType.OPTIMIZATION_RESUMED)
+            await asyncio.to_thread(world.tell, going_on)
+            assert going_on == (await said()).optimization_id
+        finally:
+            await messages.aclose()
+            await hub.stop()
 
     alive(test)
 

@@ -11,13 +11,20 @@ from dspy_optimization.adapters.models import ModelSpec
 from dspy_optimization.adapters.postgres.database import VERSION_TABLE
 from dspy_optimization.errors import StoreError
 from dspy_optimization.evaluation.model import Role
-from dspy_optimization.web.routes import system
+from dspy_optimization.web import readiness
+from dspy_optimization.web.readiness import Readiness
 from web_world import Keyed
 
 pytestmark = pytest.mark.xdist_group("service")
 
 SECRET_PLACE = "dspy@db.inside.example:5432/engine"
 AWAY = StoreError(f"the database at {SECRET_PLACE} is away: connection refused; bring it back, then resume")
+
+
+@pytest.fixture(autouse=True)
+def _looked_at_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell nobody what was found before a test."""
+    monkeypatch.setattr(Readiness, "shared_seconds", 0.0)
 
 
 def ready(keyed: Keyed, who: str | None = None) -> tuple[int, dict[str, str]]:
@@ -46,7 +53,7 @@ def test_each_check_has_its_name(keyed: Keyed) -> None:
     models = checks.pop("models")
 
     assert 503 == status
-    assert dict.fromkeys(("database", "migrations", "lease", "queue"), "ok") == checks
+    assert dict.fromkeys(("database", "migrations", "lease", "queue", "webhooks"), "ok") == checks
     assert all(role.value in models for role in Role)
     assert "127.0.0.1" not in models
 
@@ -83,9 +90,9 @@ def test_every_server_of_a_model_is_asked_once(keyed: Keyed, monkeypatch: pytest
         Role.REFLECTION: ModelSpec(model="c", base_url="https://two/v1"),
     }
     serving: Any = type("Serving", (), {"settings": replace(keyed.service.settings, models=models)})
-    monkeypatch.setattr(system.socket, "create_connection", connect)
+    monkeypatch.setattr(readiness.socket, "create_connection", connect)
 
-    told = system._models(serving)
+    told = readiness._models(serving).told
 
     assert "the server takes no connection, of the model for task and judge (Connection refused)" == told
     assert [("one", 81), ("two", 443)] == asked
@@ -148,3 +155,79 @@ def test_who_asks_is_told_what_the_key_allows(keyed: Keyed, who: str, permission
     found = keyed.ask("/api/v1/me", who).json()
 
     assert (who, permissions) == (found["role"], found["permissions"])
+
+
+LANE = "/api/v1/system/lanes/gpu"
+
+
+@pytest.fixture
+def lane(keyed: Keyed) -> Iterator[Any]:
+    """Change a lane of which eight run at once, three in each worker; put everything back."""
+    began = {"concurrency": 8, "worker_concurrency": 3}
+    assert 200 == keyed.ask(LANE, "administrator", "PATCH", json=began).status_code
+    yield lambda body: keyed.ask(LANE, "administrator", "PATCH", json=body)
+    keyed.ask(LANE, "administrator", "PATCH", json={"concurrency": 10, "worker_concurrency": None})
+
+
+def _shown(keyed: Keyed) -> tuple[int, int | None]:
+    (gpu,) = [one for one in keyed.ask("/api/v1/system").json()["queue"]["lanes"] if one["lane"] == "gpu"]
+    return gpu["concurrency"], gpu["worker_concurrency"]
+
+
+@pytest.mark.parametrize(
+    ("body", "changed"),
+    [
+        ({"concurrency": 5}, (5, 3)),
+        ({"worker_concurrency": 8}, (8, 8)),
+        ({"worker_concurrency": None}, (8, None)),
+        ({"concurrency": 2, "worker_concurrency": 1}, (2, 1)),
+        ({"concurrency": 20, "worker_concurrency": 15}, (20, 15)),
+        ({"concurrency": 1, "worker_concurrency": None}, (1, None)),
+    ],
+)
+def test_what_is_given_of_a_lane_changes_and_the_rest_stays(
+    keyed: Keyed, lane: Any, body: dict[str, int | None], changed: tuple[int, int | None]
+) -> None:
+    """In the answer, for everybody who looks, and for Prometheus, where any number is no number."""
+    answered = lane(body)
+    found = answered.json()
+    metrics = keyed.service.client.get("/metrics").text
+    told = [line for line in metrics.splitlines() if line.startswith('dspy_opt_queue_worker_concurrency{lane="gpu"}')]
+
+    assert (200, changed) == (answered.status_code, (found["concurrency"], found["worker_concurrency"]))
+    assert changed == _shown(keyed)
+    assert ([] if changed[1] is None else [float(changed[1])]) == [float(line.split()[-1]) for line in told]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "part"),
+    [
+        ({}, "", "found: neither"),
+        ({"concurrency": None}, "concurrency", "leave it out"),
+        ({"concurrency": 0}, "concurrency", "greater than or equal to 1"),
+        ({"concurrency": True}, "concurrency", "valid integer"),
+        ({"worker_concurrency": True}, "worker_concurrency", "valid integer"),
+        ({"worker_concurrency": 0}, "worker_concurrency", "greater than or equal to 1"),
+        ({"worker_concurrency": 10_001}, "worker_concurrency", "less than or equal to 10000"),
+        ({"worker_concurrency": "many"}, "worker_concurrency", "valid integer"),
+        ({"worker_concurrency": 9}, "worker_concurrency", "from 1 to 8, "),
+        ({"concurrency": 2}, "worker_concurrency", "from 1 to 2, "),
+        ({"concurrency": 20, "worker_concurrency": 21}, "worker_concurrency", "from 1 to 20, "),
+    ],
+)
+def test_a_lane_is_changed_whole_or_not_at_all(
+    keyed: Keyed, lane: Any, body: dict[str, Any], field: str, part: str
+) -> None:
+    """One worker never more than all of them together; the sentence says how both can be changed."""
+    refused = lane(body)
+    (error,) = refused.json()["errors"]
+
+    assert (422, field, True) == (refused.status_code, error["field"], part in error["message"])
+    assert (8, 3) == _shown(keyed)
+
+
+@pytest.mark.parametrize("who", ["viewer", "researcher"])
+def test_lanes_are_changed_by_operators_alone(keyed: Keyed, lane: Any, who: str) -> None:
+    """Others see them."""
+    assert 403 == keyed.ask(LANE, who, "PATCH", json={"worker_concurrency": 1}).status_code
+    assert (8, 3) == _shown(keyed)

@@ -1,14 +1,16 @@
 """What the queue's own tables say: who waits, who runs, whose turn it is. They are DBOS's, in the same database."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from dspy_optimization.adapters.postgres.database import Database
+from dspy_optimization.errors import StoreError
 from dspy_optimization.jobs.job import WEIGHT_COST, Job, JobId
 from dspy_optimization.jobs.partitions import Waiting, moves
+from dspy_optimization.jobs.queue import LaneTerms
 
 SCHEMA = "dbos"
 WAITING, DELAYED, RUNNING = "ENQUEUED", "DELAYED", "PENDING"
@@ -29,7 +31,17 @@ _workflow = sa.table(
     sa.column("created_at"),
     schema=SCHEMA,
 )
-_queue = sa.table("queues", sa.column("name"), sa.column("concurrency"), schema=SCHEMA)
+_queue = sa.table(
+    "queues",
+    sa.column("name"),
+    sa.column("concurrency"),
+    sa.column("worker_concurrency"),
+    sa.column("updated_at"),
+    schema=SCHEMA,
+)
+_kept = sa.select(_queue.c.name, _queue.c.concurrency, _queue.c.worker_concurrency).where(
+    _queue.c.concurrency.is_not(None)
+)
 _BOUND = "partition-"
 """Before the name of a partition: of the row that keeps how many of it run at once. Nobody listens to such a queue."""
 _uses: sa.ColumnElement[list[str]] = sa.func.string_to_array(
@@ -137,6 +149,40 @@ class QueueTable:
         )
         with self._database.shared() as connection:
             return {str(row[0]): row[1] for row in connection.execute(query)}
+
+    def terms(self, queues: Collection[str]) -> Mapping[str, LaneTerms]:
+        """Return queue → how many of it may run at once, of those there are already."""
+        query = _kept.where(_queue.c.name.in_(queues))
+        with self._database.shared() as connection:
+            return {
+                name: LaneTerms(concurrency=concurrency, worker_concurrency=worker_concurrency)
+                for name, concurrency, worker_concurrency in connection.execute(query)
+            }
+
+    def change_terms(self, queue: str, change: Callable[[LaneTerms], LaneTerms]) -> None:
+        """Keep what `change` makes of how many may run at once, when `LaneTerms.check` has nothing against it.
+
+        Not by DBOS's own setters: each writes one of the two numbers, after a check that others may pass meanwhile.
+        Raises `StoreError` when there is no such queue.
+        """
+        with self._database.shared() as connection:
+            row = connection.execute(_kept.where(_queue.c.name == queue).with_for_update()).one_or_none()
+            if row is None:
+                raise StoreError(
+                    f"wanted: the queue {queue}; found: none of that name; possible: start a process of the service, "
+                    "which makes it"
+                )
+            wanted = change(LaneTerms(concurrency=row.concurrency, worker_concurrency=row.worker_concurrency))
+            wanted.check()
+            connection.execute(
+                sa.update(_queue)
+                .where(_queue.c.name == queue)
+                .values(
+                    concurrency=wanted.concurrency,
+                    worker_concurrency=wanted.worker_concurrency,
+                    updated_at=sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger()),
+                )
+            )
 
     def bounds(self) -> Mapping[str, int]:
         """Return partition → how many may run at once, of those that are bounded."""

@@ -17,6 +17,7 @@ from dspy_optimization.adapters.postgres.database import Database
 from dspy_optimization.adapters.postgres.tables import optimization_request
 from dspy_optimization.adapters.postgres.tables import schedule as table
 from dspy_optimization.adapters.postgres.tables import schedule_due as dues
+from dspy_optimization.adapters.postgres.transaction_lock import lock
 from dspy_optimization.errors import ConflictError, NotFoundError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Json
@@ -80,6 +81,8 @@ class PostgresSchedules:
         due = {"holder": self._tenant, "schedule_id": schedule.id, "due_at": schedule.next_due_at}
         kept = insert(table).values(row).on_conflict_do_nothing(index_elements=[table.c.tenant_id, table.c.name])
         with self._database.transaction(self._tenant) as connection:
+            # Until it ends nobody else adds one: all would find room for the last.
+            lock(connection, f"schedules/{self._tenant}")
             if connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() >= MOST_SCHEDULES:
                 raise ConflictError(
                     f"wanted: at most {MOST_SCHEDULES} schedules; found: as many already; possible: remove one first"

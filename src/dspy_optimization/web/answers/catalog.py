@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import Field
+
 from dspy_optimization.web.answers.base import Answer
 
 
@@ -37,7 +39,7 @@ class ModelOut(Answer):
 
     role: str
     model: str
-    base_url: str | None
+    base_url: str | None = Field(description="Null unless the key may administer, and where there is no server.")
     priced: bool
     max_concurrency: int | None
 

@@ -56,7 +56,9 @@ class Results(Answer):
     mde: float | None
     verdict: str | None
     reason: str | None
-    pareto_front: list[dict[str, Any]]
+    pareto_front: list[dict[str, Any]] | None = Field(
+        description="The candidates that none other beats on every objective; null: it was not computed."
+    )
     algorithm_used: str | None
     optimization_details: ResultDetails
     artifact: ArtifactOut

@@ -14,7 +14,8 @@ class LaneOut(Answer):
     lane: str
     waiting: int
     running: int
-    concurrency: int
+    concurrency: int = Field(description="How many may run at once, over all workers.")
+    worker_concurrency: int | None = Field(description="How many may run at once in each worker; null: any number.")
 
 
 class PartitionOut(Answer):

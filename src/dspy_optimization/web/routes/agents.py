@@ -13,12 +13,13 @@ from dspy_optimization.engine import Engine
 from dspy_optimization.errors import NotFoundError
 from dspy_optimization.web import answers, views
 from dspy_optimization.web.access import Reading, Running, serving_of
+from dspy_optimization.web.bodies import KeyFirst, TakesAgent
 from dspy_optimization.web.etags import UNCHANGED, Tagged, tag_of_content
 from dspy_optimization.web.handing_in import kept_agent
 from dspy_optimization.web.paging import cursor_of, number_of, place_of, unknown_cursor
 from dspy_optimization.web.routes.parameters import Cursor, Limit, Name, refusals
 
-router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
+router = APIRouter(prefix="/api/v1/agents", tags=["agents"], route_class=KeyFirst)
 _EXAMPLE = {
     "name": "orders",
     "kind": "predict",
@@ -45,7 +46,9 @@ def agents(
     )
 
 
-@router.post("", status_code=201, response_model=answers.AgentVersion, responses=refusals(413))
+@router.post(
+    "", status_code=201, dependencies=[TakesAgent], response_model=answers.AgentVersion, responses=refusals(413)
+)
 def add(
     request: Request,
     engine: Running,

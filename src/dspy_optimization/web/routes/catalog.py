@@ -15,7 +15,7 @@ from dspy_optimization.evaluation.model import ModelRequest, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
 from dspy_optimization.web import answers
-from dspy_optimization.web.access import Reading, Running, serving_of
+from dspy_optimization.web.access import Reading, Running, operates, serving_of, without_addresses
 from dspy_optimization.web.routes.parameters import refusals
 
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
@@ -66,13 +66,14 @@ def metrics(_engine: Reading) -> answers.Page[answers.MetricOut]:
 
 @router.get("/models", response_model=answers.Page[answers.ModelOut], responses=refusals())
 def models(request: Request, _engine: Reading) -> answers.Page[answers.ModelOut]:
-    """List the language model of every role. Keys are never shown."""
+    """List the language model of every role; where its server is, to who may administer. Keys are never shown."""
+    shows = operates(request)
     return answers.Page(
         items=[
             answers.ModelOut(
                 role=role.value,
                 model=spec.model,
-                base_url=None if spec.model == EMBEDDED else spec.base_url,
+                base_url=spec.base_url if shows and spec.model != EMBEDDED else None,
                 priced=price_of(spec) is not None,
                 max_concurrency=spec.max_concurrency,
             )
@@ -112,7 +113,8 @@ def _asked(request: Request, role: str) -> answers.ModelTest:
     try:
         response = model.complete(ModelRequest(body=body))
     except (InfrastructureError, StopSearch) as error:
-        return answers.ModelTest(role=role, ok=False, latency_seconds=None, answer=None, error=str(error))
+        said = str(error) if operates(request) else without_addresses(str(error))
+        return answers.ModelTest(role=role, ok=False, latency_seconds=None, answer=None, error=said)
     finally:
         for one in {id(one): one for one in lent.values()}.values():
             one.close()

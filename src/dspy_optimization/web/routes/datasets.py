@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from dspy_optimization.adapters.postgres.register_store import DatasetEntry, PostgresRegister
-from dspy_optimization.agents.checking import check_dataset
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import DatasetVersion
 from dspy_optimization.agents.example import Split
@@ -17,13 +16,14 @@ from dspy_optimization.errors import NotFoundError
 from dspy_optimization.optimization.proposing import with_implied
 from dspy_optimization.web import answers
 from dspy_optimization.web.access import Reading, Running, serving_of
+from dspy_optimization.web.bodies import KeyFirst, TakesExamples
 from dspy_optimization.web.etags import UNCHANGED, Tagged, tag_of_content
 from dspy_optimization.web.handing_in import agent_of, dataset_of, kept_agent
 from dspy_optimization.web.paging import cursor_of, number_of, page_of
 from dspy_optimization.web.routes.parameters import Cursor, Limit, Name, refusals
 from dspy_optimization.web.schemas import DatasetCheck, DatasetNew
 
-router = APIRouter(prefix="/api/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/api/v1/datasets", tags=["datasets"], route_class=KeyFirst)
 
 
 @router.get("", response_model=answers.Page[answers.DatasetOut], responses=refusals())
@@ -39,21 +39,28 @@ def datasets(
     )
 
 
-@router.post("", status_code=201, response_model=answers.DatasetOut, responses=refusals(404, 413))
+@router.post(
+    "", status_code=201, dependencies=[TakesExamples], response_model=answers.DatasetOut, responses=refusals(404, 413)
+)
 def add(request: Request, engine: Running, body: DatasetNew) -> answers.DatasetOut:
     """Keep a dataset, split by cluster and seed; the same content again is the same dataset."""
     version = engine.stores.datasets.add(dataset_of(engine, body, _agent(engine, body)))
     return _kept(request, engine, version)
 
 
-@router.post("/check", response_model=answers.ReportOut, responses=refusals(404, 413))
+@router.post("/check", dependencies=[TakesExamples], response_model=answers.ReportOut, responses=refusals(404, 413))
 def check(engine: Running, body: DatasetCheck) -> answers.ReportOut:
-    """Say what a dataset can prove for an agent: leaks, sizes, the smallest gain it would show. Nothing is kept."""
+    """Say what a dataset can prove for an agent: leaks, sizes, the smallest gain it would show. Nothing is kept.
+
+    Of a dataset that is kept no example in test is quoted: it is named by its id.
+    """
     agent = agent_of(engine, body.target)
     dataset = dataset_of(engine, body.dataset, agent)
     wanted = [one.model_dump(exclude_none=True) for one in body.objectives]
     metrics = engine.intake.metrics(with_implied((), wanted))
-    found = check_dataset(dataset, agent, objectives_from_json(wanted, metrics), alpha=engine.intake.alpha)
+    found = engine.intake.report(
+        dataset, agent, objectives_from_json(wanted, metrics), sealed=body.dataset.id is not None
+    )
     return answers.ReportOut(
         usable=found.usable,
         sentence=found.sentence,

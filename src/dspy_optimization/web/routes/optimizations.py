@@ -14,7 +14,8 @@ from dspy_optimization.events import Json
 from dspy_optimization.optimization.request import OptimizationStatus
 from dspy_optimization.optimization.steering import Asked, Steering
 from dspy_optimization.web import answers, views
-from dspy_optimization.web.access import Reading, Running, check_priority, serving_of
+from dspy_optimization.web.access import Reading, Running, check_priority, operates, serving_of, without_addresses
+from dspy_optimization.web.bodies import KeyFirst, TakesExamples
 from dspy_optimization.web.etags import UNCHANGED, Tagged, tag_of_content
 from dspy_optimization.web.handing_in import Prepared, hand_in, prepare
 from dspy_optimization.web.paging import cursor_of, place_of, unknown_cursor
@@ -22,7 +23,7 @@ from dspy_optimization.web.routes.parameters import Cursor, Id, Limit, check_kep
 from dspy_optimization.web.schemas import OptimizeIn
 from dspy_optimization.web.status_board import StatusBoard
 
-router = APIRouter(prefix="/api/v1", tags=["optimizations"])
+router = APIRouter(prefix="/api/v1", tags=["optimizations"], route_class=KeyFirst)
 # Where a program goes from an accepted optimization.
 LINKS = {
     name: {"operationId": operation, "parameters": {"optimization_id": "$response.body#/optimization_id"}}
@@ -51,6 +52,7 @@ StatusName = Literal["queued", "running", "paused", "completed", "failed", "canc
 @router.post(
     "/optimize",
     status_code=202,
+    dependencies=[TakesExamples],
     response_model=answers.Accepted,
     responses={202: {"description": "It waits for a worker", "links": LINKS}, **refusals(404, 409, 413, 507)},
 )
@@ -71,11 +73,13 @@ def optimize(
     return answer
 
 
-@router.post("/estimate", response_model=answers.EstimateOut, responses=refusals(404, 413, 507))
+@router.post(
+    "/estimate", dependencies=[TakesExamples], response_model=answers.EstimateOut, responses=refusals(404, 413, 507)
+)
 def estimate(request: Request, engine: Running, body: OptimizeIn) -> answers.EstimateOut:
     """Say what an optimization takes at most, before anything is spent. Nothing is kept."""
     check_priority(request, body.constraints.priority)
-    return _estimate(prepare(serving_of(request), engine, body))
+    return _estimate(prepare(serving_of(request), engine, body), shows=operates(request))
 
 
 @router.get("/optimizations", response_model=answers.Page[answers.Summary], responses=refusals())
@@ -192,7 +196,7 @@ def _place(place: Json) -> Place:
     return Place(created_at=created_at, optimization_id=OptimizationId(last))
 
 
-def _estimate(prepared: Prepared) -> answers.EstimateOut:
+def _estimate(prepared: Prepared, *, shows: bool) -> answers.EstimateOut:
     cost = prepared.estimate.cost
     return answers.EstimateOut(
         calls=cost.calls,
@@ -204,7 +208,10 @@ def _estimate(prepared: Prepared) -> answers.EstimateOut:
         seconds_a_call=cost.seconds_a_call,
         algorithms=[choice.name for choice in prepared.checked.algorithms],
         reason=prepared.checked.reason,
-        models={role.value: identity for role, identity in prepared.estimate.models.items()},
+        models={
+            role.value: identity if shows else without_addresses(identity)
+            for role, identity in prepared.estimate.models.items()
+        },
         dataset=prepared.checked.report.sentence,
         estimated_seconds=prepared.estimated_seconds,
     )

@@ -19,6 +19,7 @@ from dspy_optimization.optimization.schedule import Schedule, ScheduleId
 from dspy_optimization.web import answers, views
 from dspy_optimization.web.access import Reading, Running, check_priority, serving_of
 from dspy_optimization.web.answers import Page
+from dspy_optimization.web.bodies import KeyFirst, TakesExamples
 from dspy_optimization.web.firing import fire
 from dspy_optimization.web.handing_in import prepare
 from dspy_optimization.web.paging import cursor_of, place_of, unknown_cursor
@@ -32,7 +33,7 @@ from dspy_optimization.web.schedule_schemas import (
 )
 from dspy_optimization.web.schemas import OptimizeIn
 
-router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"])
+router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"], route_class=KeyFirst)
 Id = Annotated[UUID, Path(description="The id of a schedule.")]
 # Where a program goes from a schedule that was added.
 LINKS = {
@@ -53,6 +54,7 @@ _FIELD = re.compile(r"[a-z_]+(?:[.\[][\w.\]]+)*: ")
 @router.post(
     "",
     status_code=201,
+    dependencies=[TakesExamples],
     response_model=ScheduleDetail,
     responses={201: {"description": "It is due from now on", "links": LINKS}, **refusals(404, 409, 413, 507)},
 )

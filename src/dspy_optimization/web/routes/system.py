@@ -1,23 +1,19 @@
 """For operators: queue, workers, who asks, health, GPUs, metrics."""
 
-import logging
-import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from statistics import median
 from typing import Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dspy_optimization.adapters.gpu import gpus
-from dspy_optimization.adapters.models import EMBEDDED
 from dspy_optimization.adapters.postgres.overview_store import Past, PostgresOverview
-from dspy_optimization.errors import InfrastructureError
 from dspy_optimization.jobs.job import Lane
-from dspy_optimization.serving import Serving
+from dspy_optimization.jobs.queue import LaneLoad
 from dspy_optimization.tenancy import PERMISSIONS
 from dspy_optimization.web import answers
 from dspy_optimization.web.access import (
@@ -31,15 +27,14 @@ from dspy_optimization.web.access import (
     serving_of,
     unknown_key,
 )
+from dspy_optimization.web.bodies import KeyFirst
 from dspy_optimization.web.metrics import exposition
+from dspy_optimization.web.readiness import Readiness
 from dspy_optimization.web.routes.parameters import refusals
 from dspy_optimization.web.schemas import LaneIn, LoginIn, PartitionIn
 
-logger = logging.getLogger(__name__)
-router = APIRouter(tags=["system"])
-_OK = "ok"
+router = APIRouter(tags=["system"], route_class=KeyFirst)
 _COOKIE_SECONDS = 30 * 86400
-_CONNECT_SECONDS = 1.0
 
 
 @router.get("/health", response_model=answers.Health, dependencies=[Anybody])
@@ -49,22 +44,17 @@ async def health(request: Request) -> answers.Health:
 
 
 @router.get("/ready", response_model=answers.Ready, dependencies=[Anybody], responses={503: {"model": answers.Ready}})
-def ready(request: Request) -> Response:
-    """Say whether the process can do its work: database, migrations, lease, queue, models.
+async def ready(request: Request) -> Response:
+    """Say whether the process can do its work: database, migrations, lease, queue, webhooks, models.
 
-    What is not ok says what is the matter; where the database is, only to who may administer.
+    What is not ok says what is the matter; where the database is, only to who may administer. It is looked at once for
+    everybody who asks within two seconds.
     """
-    serving = serving_of(request)
-    shows = is_operator(request)
-    checks = {
-        "database": _database(serving, shows),
-        "migrations": _migrations(serving, shows),
-        "lease": _lease(serving),
-        "queue": _queue(serving, shows),
-        "models": _models(serving),
-    }
-    good = all(one == _OK for one in checks.values())
-    answer = answers.Ready(ready=good, checks=checks)
+    readiness: Readiness = request.app.state.readiness
+    checks = await readiness.checks()
+    good = all(one.is_ok for one in checks.values())
+    shows = not good and await is_operator(request)
+    answer = answers.Ready(ready=good, checks={name: one.sentence(shows) for name, one in checks.items()})
     return JSONResponse(answer.model_dump(), status_code=200 if good else 503)
 
 
@@ -109,12 +99,7 @@ def system(request: Request, engine: Reading) -> answers.SystemOut:
     past = PostgresOverview(serving.foundation.database, engine.steering.tenant).past()
     return answers.SystemOut(
         queue=answers.QueueOut(
-            lanes=[
-                answers.LaneOut(
-                    lane=lane.value, waiting=load.waiting, running=load.running, concurrency=load.concurrency
-                )
-                for lane, load in serving.queue.load().items()
-            ],
+            lanes=[_lane(lane, load) for lane, load in serving.queue.load().items()],
             partitions=[
                 answers.PartitionOut(
                     partition=name, waiting=load.waiting, running=load.running, concurrency=load.concurrency
@@ -142,16 +127,21 @@ def system(request: Request, engine: Reading) -> answers.SystemOut:
     )
 
 
-@router.patch("/api/v1/system/lanes/{lane}", response_model=answers.LaneOut, responses=refusals())
+@router.patch("/api/v1/system/lanes/{lane}", response_model=answers.LaneOut, responses=refusals(413))
 def change_lane(request: Request, _engine: Administering, lane: Literal["cpu", "gpu"], body: LaneIn) -> answers.LaneOut:
-    """Let so many optimizations of a lane run at once from now on; what runs goes on."""
+    """Let so many optimizations of a lane run at once from now on, in all and in each worker; what runs goes on.
+
+    A number that is not given stays as it is. All that is given comes into force, or with 422 nothing.
+    """
     queue = serving_of(request).queue
-    queue.set_concurrency(Lane(lane), body.concurrency)
-    load = queue.load()[Lane(lane)]
-    return answers.LaneOut(lane=lane, waiting=load.waiting, running=load.running, concurrency=load.concurrency)
+    given = body.model_dump(exclude_unset=True)
+    queue.change_terms(Lane(lane), lambda in_force: replace(in_force, **given))
+    return _lane(Lane(lane), queue.load()[Lane(lane)])
 
 
-@router.patch("/api/v1/system/partitions/{algorithm}", response_model=answers.PartitionOut, responses=refusals(404))
+@router.patch(
+    "/api/v1/system/partitions/{algorithm}", response_model=answers.PartitionOut, responses=refusals(404, 413)
+)
 def change_partition(
     request: Request, engine: Administering, algorithm: str, body: PartitionIn
 ) -> answers.PartitionOut:
@@ -181,7 +171,7 @@ def me(request: Request, _engine: Reading) -> answers.Me:
     )
 
 
-@router.post("/api/v1/login", status_code=204, dependencies=[Anybody], responses=refusals())
+@router.post("/api/v1/login", status_code=204, dependencies=[Anybody], responses=refusals(413))
 def login(request: Request, body: LoginIn) -> Response:
     """Let the browser keep a key as a cookie that no script can read."""
     if serving_of(request).keys.principal(body.key) is None:
@@ -206,61 +196,14 @@ def logout() -> Response:
     return response
 
 
-def _database(serving: Serving, shows: bool) -> str:
-    try:
-        with serving.foundation.database.shared():
-            return _OK
-    except InfrastructureError as error:
-        return _away(error, shows)
-
-
-def _migrations(serving: Serving, shows: bool) -> str:
-    try:
-        schema = serving.foundation.database.schema()
-    except InfrastructureError as error:
-        return _away(error, shows)
-    if schema.found == schema.newest:
-        return _OK
-    return (
-        f"wanted: schema {schema.newest}, the newest this process knows; found: {schema.found or 'none'}; possible: "
-        "start it again, which brings an older schema there, or start the newer engine that made a newer one"
+def _lane(lane: Lane, load: LaneLoad) -> answers.LaneOut:
+    return answers.LaneOut(
+        lane=lane.value,
+        waiting=load.waiting,
+        running=load.running,
+        concurrency=load.concurrency,
+        worker_concurrency=load.worker_concurrency,
     )
-
-
-def _lease(serving: Serving) -> str:
-    return _OK if serving.keeper.is_fresh else "the lease was not extended in time"
-
-
-def _queue(serving: Serving, shows: bool) -> str:
-    if serving.jobs.is_draining:
-        return "this process drains: it takes nothing new"
-    try:
-        serving.queue.claimed_by()
-    except InfrastructureError as error:
-        return _away(error, shows)
-    return _OK
-
-
-def _away(error: InfrastructureError, shows: bool) -> str:
-    logger.warning("Not ready", extra={"action": "not_ready", "error": str(error)})
-    return str(error) if shows else "the database is away, or refuses; the log says more"
-
-
-def _models(serving: Serving) -> str:
-    """Say whether the servers of the models take connections; those of providers are not asked."""
-    roles: dict[tuple[str, int], list[str]] = {}
-    for role, spec in serving.settings.models.items():
-        parts = urlsplit(spec.base_url or "")
-        if spec.model != EMBEDDED and parts.hostname is not None:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            roles.setdefault((parts.hostname, port), []).append(role.value)
-    silent = []
-    for place, asking in roles.items():
-        try:
-            socket.create_connection(place, timeout=_CONNECT_SECONDS).close()
-        except OSError as error:
-            silent.append(f"{' and '.join(asking)} ({error.strerror or error})")
-    return f"the server takes no connection, of the model for {', for '.join(silent)}" if silent else _OK
 
 
 def _calibration(past: Sequence[Past]) -> answers.CalibrationOut:

@@ -13,6 +13,7 @@ from dspy_optimization.engine import Engine
 from dspy_optimization.events import Json
 from dspy_optimization.web.access import Reading, Running, serving_of
 from dspy_optimization.web.answers import Page
+from dspy_optimization.web.bodies import KeyFirst
 from dspy_optimization.web.paging import cursor_of, page_of, place_of, unknown_cursor
 from dspy_optimization.web.routes.parameters import Cursor, Limit, refusals
 from dspy_optimization.web.webhook_schemas import (
@@ -24,7 +25,7 @@ from dspy_optimization.web.webhook_schemas import (
     webhook_out,
 )
 
-router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"], route_class=KeyFirst)
 WebhookId = Annotated[UUID, Path(description="The id of a webhook.")]
 
 

@@ -1,14 +1,14 @@
 """One client's place in what happens to one optimization, or to many."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 
 from dspy_optimization.engine import Engine
-from dspy_optimization.errors import NotFoundError, StoreError
+from dspy_optimization.errors import ExpiredError, NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.web.streams.feed import Feed, happens
 from dspy_optimization.web.streams.hub import EventHub, Overheard
@@ -112,18 +112,36 @@ class Gathering:
     committed in their order, so no single one says what was missed.
     """
 
-    def __init__(self, hub: EventHub, engine: Engine, wanted: Sequence[OptimizationId] | None) -> None:
-        """Watch these; None: those of the tenant that go on, told only what changes a list of them."""
+    def __init__(
+        self,
+        hub: EventHub,
+        engine: Engine,
+        wanted: Sequence[OptimizationId] | None,
+        check: Callable[[OptimizationId], object],
+    ) -> None:
+        """Watch optimizations.
+
+        Args:
+            hub: of this process.
+            engine: of the tenant that watches.
+            wanted: which; None: those of the tenant that go on, told only what changes a list of them.
+            check: asked in a thread before one is joined; raises `NotFoundError`, and `ExpiredError` for one that is
+                not shown any longer.
+        """
         self._hub = hub
         self._engine = engine
         self._wanted = wanted
+        self._check = check
         self._signal = asyncio.Event()
         self._followers: dict[OptimizationId, tuple[Follower, AsyncExitStack]] = {}
         self._ended: dict[OptimizationId, int] = {}
         """Up to where those that ended were told."""
 
     async def told(self) -> AsyncGenerator[Message | None]:
-        """Yield the messages of all, None at first and for every while without any. Raises as `told`."""
+        """Yield the messages of all, None at first and for every while without any.
+
+        Raises as `told`, and `ExpiredError` before the first when one that is wanted is not shown any longer.
+        """
         try:
             with self._hub.overhearing(self._engine.steering.tenant, self._signal) as overheard:
                 first = self._wanted if self._wanted is not None else await self._going_on()
@@ -155,7 +173,7 @@ class Gathering:
                 ids.update(self._wanted if self._wanted is not None else await self._going_on())
             for one in sorted(ids - self._followers.keys()):
                 if len(self._followers) < MOST_WATCHED and (self._wanted is None or one in self._wanted):
-                    with suppress(NotFoundError):
+                    with suppress(NotFoundError, ExpiredError):
                         found += await self._join(one)
         except StoreError:
             overheard.ids |= ids
@@ -177,6 +195,7 @@ class Gathering:
 
     async def _join(self, one: OptimizationId) -> Sequence[Message]:
         """Follow it from now on, and return its state; nothing when it ended and that was told."""
+        await run_in_threadpool(self._check, one)
         async with AsyncExitStack() as stack:
             after = self._ended.get(one)
             follower = await stack.enter_async_context(following(self._hub, self._engine, one, after, self._signal))

@@ -129,8 +129,8 @@ async def watch_several(
     """Stream the messages of several optimizations as server-sent events, without end."""
     wanted = None if optimizations is None else _ids(optimizations)
     hub = hub_of(request)
-    messages = _admitted(request, Gathering(hub, engine, wanted).told())
-    return EventStream(messages, hub.terms.patience_seconds)
+    gathering = Gathering(hub, engine, wanted, lambda one: found(request, engine, one))
+    return EventStream(_admitted(request, gathering.told()), hub.terms.patience_seconds)
 
 
 def hub_of(connection: HTTPConnection) -> EventHub:

@@ -1,7 +1,9 @@
 """Schedules: seen by their tenant alone; a due time is one process's at a time, and moves with what it made or not."""
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -123,6 +125,39 @@ def test_there_is_a_bound(
 
     with pytest.raises(ConflictError, match="at most 500 schedules"):
         schedules.add(schedule_of(), {})
+
+
+def test_the_end_holds_for_those_who_add_at_once(
+    database_url: str, schedules: PostgresSchedules, schedule_of: Callable[..., Schedule]
+) -> None:
+    """Nobody counts while another one's is not committed: of four who come for the last place one gets it."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO schedule (tenant_id, schedule_id, name, cron, timezone, request, created_at)"
+            " SELECT tenant_id, gen_random_uuid(), n::text, '0 * * * *', 'UTC', '{}', now()"
+            " FROM tenant, generate_series(2, %s) n",
+            [MOST_SCHEDULES],
+        )
+
+    def added(number: int) -> bool:
+        try:
+            schedules.add(schedule_of(f"new {number}"), {})
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        with psycopg.connect(database_url) as connection:
+            # Lets them count and nobody write, until all have come.
+            connection.execute("LOCK TABLE schedule IN SHARE MODE")
+            adding = [pool.submit(added, number) for number in range(4)]
+            end = time.monotonic() + 20.0
+            while connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() != (4,):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        outcomes = [one.result() for one in adding]
+
+    assert 1 == sum(outcomes)
 
 
 def test_another_tenant_sees_and_changes_nothing(

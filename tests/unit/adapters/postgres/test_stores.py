@@ -18,6 +18,7 @@ from dspy_optimization.adapters.postgres import (
     PostgresResults,
     PostgresTrials,
 )
+from dspy_optimization.adapters.postgres.overview_store import PostgresOverview
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig, AgentKind
 from dspy_optimization.agents.dataset import Dataset
@@ -112,6 +113,18 @@ def test_a_trial_is_recorded_once(
     assert [True, True, True] == [store.record(optimization_id, trial) for trial in trials]
     assert [False] * 3 == [store.record(optimization_id, replace(trial, iteration=99)) for trial in trials]
     assert trials == store.trials(optimization_id)
+
+
+def test_a_candidate_that_was_measured_twice_is_one_trial(
+    database: Database, tenant: TenantId, optimization_id: OptimizationId, trial_of: Callable[..., Trial]
+) -> None:
+    """An algorithm that measures the baseline again has tried nothing more: results count the same."""
+    store = PostgresTrials(database, tenant)
+
+    for algorithm in ("baseline", "gepa"):
+        store.record(optimization_id, trial_of(1, algorithm=algorithm))
+
+    assert 1 == PostgresOverview(database, tenant).moment(optimization_id).overview.trials
 
 
 @pytest.fixture

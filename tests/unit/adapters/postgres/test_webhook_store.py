@@ -1,7 +1,8 @@
-"""The outbox: filled with the change it tells of, seen by its tenant alone, claimed by one at a time."""
+"""Webhooks and what was sent to them: filled with the change it tells of, seen by its tenant alone."""
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -10,13 +11,12 @@ import sqlalchemy as sa
 
 from dspy_optimization.adapters.postgres import Database, PostgresKeys
 from dspy_optimization.adapters.postgres.event_store import append
+from dspy_optimization.adapters.postgres.outbox_store import Claim, PostgresOutbox
 from dspy_optimization.adapters.postgres.tables import DeliveryState
 from dspy_optimization.adapters.postgres.webhook_store import (
     MOST_WEBHOOKS,
-    Claim,
     DeliveryPlace,
     OutwardType,
-    PostgresOutbox,
     PostgresWebhooks,
     Webhook,
 )
@@ -228,61 +228,6 @@ def test_nothing_is_addressed_for_another_tenant(
         connection.execute(forged, {"holder": other_tenant, "webhook": webhook.id})
 
 
-def test_a_claim_is_one_deliverers(
-    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId, outbox: PostgresOutbox
-) -> None:
-    """Nobody else has it before the lease is over; afterwards the first one is not heard any more."""
-    tell(database, tenant, event_of(told))
-    first = outbox.claim(0.05)
-    assert first is not None
-    assert outbox.claim(60.0) is None
-    time.sleep(0.06)
-    second = outbox.claim(60.0)
-    assert second is not None
-    outbox.failed(first, "too late", None, None)
-    outbox.delivered(second, 200)
-
-    (delivery,) = PostgresWebhooks(database, tenant).deliveries(webhook.id)
-    assert (first.id, 1, 2) == (second.id, first.attempts, second.attempts)
-    assert (DeliveryState.DELIVERED, None) == (delivery.state, delivery.last_error)
-
-
-def test_a_webhook_gets_one_at_a_time(
-    database: Database,
-    tenant: TenantId,
-    webhooks: PostgresWebhooks,
-    webhook: Webhook,
-    told: OptimizationId,
-    outbox: PostgresOutbox,
-) -> None:
-    """The oldest first; a webhook that is slow keeps no other waiting."""
-    other = webhooks.add(URL, "whsec_", [OutwardType.FAILED])
-    tell(database, tenant, event_of(told))
-    tell(database, tenant, event_of(told, EventType.OPTIMIZATION_FAILED))
-    claims = [outbox.claim(60.0) for _ in range(3)]
-
-    assert [webhook.id, other.id, None] == [one and one.webhook_id for one in claims]
-    assert claims[0] is not None
-    outgoing = outbox.outgoing(claims[0])
-    assert outgoing is not None
-    assert (URL, "optimization.completed", 12.5) == (
-        outgoing.url,
-        outgoing.type,
-        outgoing.data["improvement_percentage"],
-    )
-
-
-def test_a_row_that_is_being_claimed_is_passed_over(
-    database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId, outbox: PostgresOutbox
-) -> None:
-    """Claiming waits for nobody."""
-    tell(database, tenant, event_of(told))
-    with database.shared() as connection:
-        connection.execute(sa.text("SELECT 1 FROM webhook_delivery FOR UPDATE"))
-
-        assert outbox.claim(60.0) is None
-
-
 def test_a_webhook_that_is_being_removed_does_not_undo_an_event(
     database: Database, tenant: TenantId, webhook: Webhook, told: OptimizationId, database_url: str
 ) -> None:
@@ -369,3 +314,32 @@ def test_there_is_an_end_to_webhooks(webhooks: PostgresWebhooks) -> None:
         webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
     with pytest.raises(ConflictError, match="remove one first"):
         webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
+
+
+def test_the_end_holds_for_those_who_add_at_once(
+    database_url: str, webhooks: PostgresWebhooks, webhook: Webhook
+) -> None:
+    """Nobody counts while another one's is not committed: of four who come for the last place one gets it."""
+    for _ in range(MOST_WEBHOOKS - 2):
+        webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
+
+    def added(_: int) -> bool:
+        try:
+            webhooks.add(URL, "whsec_", [OutwardType.PAUSED])
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        with psycopg.connect(database_url) as connection:
+            # Lets them count and nobody write, until all have come.
+            connection.execute("LOCK TABLE webhook IN SHARE MODE")
+            adding = [pool.submit(added, number) for number in range(4)]
+            end = time.monotonic() + 20.0
+            while connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() != (4,):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        outcomes = [one.result() for one in adding]
+
+    assert 1 == sum(outcomes)
+    assert MOST_WEBHOOKS == len(webhooks.webhooks())

@@ -105,7 +105,7 @@ def test_the_same_again_is_a_command_a_shell_reads_back() -> None:
     again = sample(optimization=asked, result=None, trials=()).reproduction
 
     assert (
-        "dspy-opt optimize support-triage.yaml --objective exact_match:max --objective latency:min:0.5 "
+        "dspy-opt optimize agent.yaml --objective exact_match:max --objective latency:min:0.5 "
         "--algorithm miprov2 --option miprov2.num_candidates=6 --algorithm gepa --option 'gepa.note=it'\"'\"'s' "
         "--max-calls 4000 --max-usd 5 --max-tokens 10000000 --time-limit 7200s --min-gain 0.05 --seed 7 "
         "--concurrency 8"

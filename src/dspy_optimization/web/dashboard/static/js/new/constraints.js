@@ -28,8 +28,7 @@ export function constraintFields(earlier) {
       el("div", { class: "field" }, el("label", { for: "deadline" }, "Deadline"),
         el("input", { id: "deadline", type: "datetime-local", "data-constraint": "deadline", "data-field": field("deadline") }))),
     el("div", { class: "row" },
-      el("label", { class: "check" }, el("input", { type: "checkbox", "data-constraint": "requires_gpu", "data-field": field("requires_gpu"), checked: given.requires_gpu ?? false }), "needs a worker with a GPU"),
-      el("label", { class: "check" }, el("input", { type: "checkbox", "data-constraint": "requires_approval", "data-field": field("requires_approval"), checked: given.requires_approval ?? false }), "needs approval before use")));
+      el("label", { class: "check" }, el("input", { type: "checkbox", "data-constraint": "requires_gpu", "data-field": field("requires_gpu"), checked: given.requires_gpu ?? false }), "needs a worker with a GPU")));
 }
 
 export function readConstraints(form) {

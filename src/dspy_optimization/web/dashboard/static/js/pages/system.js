@@ -35,7 +35,9 @@ function lanes(queue) {
         progressBar(lane.running / lane.concurrency, `Lane ${lane.lane}: running of ${lane.concurrency}`),
         el("div", { class: "row" },
           el("label", { for: `lane-${lane.lane}` }, "At once at most"),
-          el("input", { id: `lane-${lane.lane}`, type: "number", min: "1", max: "10000", value: lane.concurrency, style: { width: "96px" }, ...needs("administer") }),
+          el("input", { id: `lane-${lane.lane}`, name: "concurrency", type: "number", min: "1", max: "10000", required: true, value: lane.concurrency, style: { width: "96px" }, ...needs("administer") }),
+          el("label", { for: `lane-${lane.lane}-worker` }, "in each worker at most"),
+          el("input", { id: `lane-${lane.lane}-worker`, name: "worker_concurrency", type: "number", min: "1", max: "10000", placeholder: "any", value: lane.worker_concurrency, style: { width: "96px" }, ...needs("administer") }),
           el("button", { class: "small", ...needs("administer") }, "Change")))),
     queue.partitions.length ? el("h3", {}, "Algorithms of which not all run at once") : null,
     queue.partitions.map((one) =>
@@ -44,7 +46,7 @@ function lanes(queue) {
         progressBar(one.running / one.concurrency, `${one.partition}: running of ${one.concurrency}`),
         el("div", { class: "row" },
           el("label", { for: `partition-${one.partition}` }, "At once at most"),
-          el("input", { id: `partition-${one.partition}`, type: "number", min: "1", max: "10000", value: one.concurrency, style: { width: "96px" }, ...needs("administer") }),
+          el("input", { id: `partition-${one.partition}`, name: "concurrency", type: "number", required: true, min: "1", max: "10000", value: one.concurrency, style: { width: "96px" }, ...needs("administer") }),
           el("button", { class: "small", ...needs("administer") }, "Change")))),
     why("administer"));
 }
@@ -95,8 +97,10 @@ on(place, "submit", "form", async (form, event) => {
   try {
     const { lane, partition } = form.dataset;
     const way = lane ? `system/lanes/${lane}` : `system/partitions/${encodeURIComponent(partition)}`;
-    const changed = await patch(way, { concurrency: Number(form.querySelector("input").value) });
-    toast(`${lane ? `Lane ${lane}` : partition}: ${changed.concurrency} at once from now on.`);
+    const wanted = Object.fromEntries([...form.querySelectorAll("input")].map((field) => [field.name, field.value === "" ? null : Number(field.value)]));
+    const changed = await patch(way, wanted);
+    const each = changed.worker_concurrency ? `, ${changed.worker_concurrency} in each worker` : "";
+    toast(`${lane ? `Lane ${lane}` : partition}: ${changed.concurrency} at once${each} from now on.`);
   } catch (problem) {
     toast(problem.message);
   }
