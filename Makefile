@@ -33,10 +33,11 @@ $(VENV)/.bench: $(VENV)/.test requirements/bench.txt
 	@touch $@
 
 setup: $(VENV)/.run  ## install what running needs into .venv
+	@echo "Ready. Next: source $(VENV)/bin/activate, then dspy-opt init or dspy-opt serve"
 
 setup-test: $(VENV)/.test  ## install what testing needs too
 
-demo: setup  ## optimize a real agent with a local language model and show the proof
+demo: $(VENV)/.run  ## optimize a real agent with a local language model and show the proof
 	@$(BIN)/dspy-opt demo
 
 test: setup-test lint types unit  ## lint, type-check and run every test

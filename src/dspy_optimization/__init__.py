@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dspy_optimization.api import NotFinishedError, Optimized, optimize
+    from dspy_optimization.api import NotFinishedError, Optimized, load, optimize
 
-__all__ = ["NotFinishedError", "Optimized", "optimize"]
+__all__ = ["NotFinishedError", "Optimized", "load", "optimize"]
 
 
 def __getattr__(name: str) -> object:

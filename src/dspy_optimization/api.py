@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dspy_optimization.adapters.dspy.artifact import load_agent
 from dspy_optimization.adapters.dspy.live import live_agent, records
 from dspy_optimization.adapters.dspy.programs import Parts
 from dspy_optimization.adapters.dspy.runnable import DspyAgents
+from dspy_optimization.adapters.export import AGENT
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, SplitShares
 from dspy_optimization.agents.dataset_loading import read_source
@@ -117,6 +119,25 @@ def optimize(
         else:
             _check_same(engine, resume, config)
         return _finish(engine, resume, DspyAgents(Parts(allowed=engine.allowed, programs=dict(programs))))
+
+
+def load(folder: str | Path, *, settings: Settings | None = None) -> Any:
+    """Return an exported agent as a `dspy.Module`, laid out and sampled as its configuration says.
+
+    It asks the LM that DSPy has configured. Every file is checked against the manifest first.
+
+    Args:
+        folder: what `dspy-opt runs export`, the client's `artifact` or an unpacked download wrote, or `agent` in it.
+        settings: say which code of yours an agent may name; None: from the environment.
+    Raises:
+        InvalidRequestError: a file was changed, or the agent names code that is not allowed here.
+        NotFoundError: it is no such folder.
+    """
+    settings = read_settings() if settings is None else settings
+    place = Path(folder).expanduser()
+    agents = DspyAgents(Parts(allowed=settings.allow))
+    saved = load_agent(place / AGENT if (place / AGENT).is_dir() else place, agents)
+    return agents.as_module(saved.config, saved.candidate)
 
 
 def _check_same(engine: Engine, optimization_id: OptimizationId, config: AgentConfig) -> None:

@@ -1,4 +1,4 @@
-"""What an optimization came to, as files: the agent, the evidence, the report."""
+"""What an optimization came to, as files: the agent, how to use it, the evidence, the report."""
 
 import io
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dspy_optimization.adapters.dspy.artifact import save_agent
 from dspy_optimization.adapters.dspy.runnable import DspyAgents
+from dspy_optimization.adapters.how_to_use import how_to_use
 from dspy_optimization.adapters.postgres.documents import write
 from dspy_optimization.adapters.report import html
 from dspy_optimization.adapters.report.facts import Material, report
@@ -18,7 +19,7 @@ from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.optimization.request import Optimization
 from dspy_optimization.optimization.result import OptimizationResult
 
-AGENT, EVIDENCE, REPORT = "agent", "evidence.json", "report.html"
+AGENT, EVIDENCE, REPORT, READ_FIRST = "agent", "evidence.json", "report.html", "README.md"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -44,6 +45,8 @@ def write_files(folder: Path, material: Material, builder: DspyAgents, made_at: 
     html.write(report(material, made_at), folder / REPORT)
     evidence = {"request": write(material.optimization.request), "result": write(result)}
     (folder / EVIDENCE).write_text(json.dumps(evidence, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    optimized = material.agent.with_candidate(result.optimized)
+    (folder / READ_FIRST).write_text(how_to_use(optimized, result.validated), encoding="utf-8")
 
 
 def in_new_folder(folder: Path, fill: Callable[[Path], None]) -> None:

@@ -60,9 +60,15 @@ class DatasetReport:
         if not self.usable:
             first = next(one for one in self.findings if one.severity is Severity.ERROR)
             return f"Not usable ({sizes}): {counts[Severity.ERROR]} error(s), the first: {first.message}"
-        gain = "no gain" if self.detectable_gain is None else f"gains of {self.detectable_gain:.0%} points and more"
-        warnings = f"; {counts[Severity.WARNING]} warning(s)" if counts[Severity.WARNING] else ""
-        return f"Usable ({sizes}): the gate can be expected to find {gain}{warnings}."
+        gain = "no gain"
+        if self.detectable_gain is not None:
+            gain = f"gains of {100.0 * self.detectable_gain:.0f} percentage points and more"
+        usable = f"Usable ({sizes}): the gate can be expected to find {gain}"
+        warnings = [one.message for one in self.findings if one.severity is Severity.WARNING]
+        if not warnings:
+            return f"{usable}."
+        count = "a warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the first"
+        return f"{usable}; {count}: {warnings[0]}"
 
 
 def finding(severity: Severity, code: str, message: str, examples: Sequence[Example] = ()) -> Finding:

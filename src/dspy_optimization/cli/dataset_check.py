@@ -14,6 +14,7 @@ from dspy_optimization.cli.job_file import DataSource, data_source, read_job_fil
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 from dspy_optimization.settings import read_settings
+from dspy_optimization.statistics import reuse_level
 
 _JOB_SUFFIXES = (".yaml", ".yml")
 
@@ -36,7 +37,7 @@ def check_source(wanted: Wanted, *, as_json: bool) -> ExitCode:
         InvalidRequestError: the source cannot be read.
     """
     agent, dataset = _read(wanted)
-    report = check_dataset(dataset, agent)
+    report = check_dataset(dataset, agent, alpha=reuse_level(read_settings().significance_threshold, 1))
     if as_json:
         told: dict[str, Json] = {
             "name": dataset.name,

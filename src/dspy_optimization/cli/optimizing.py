@@ -110,9 +110,9 @@ def tell_estimate(house: House, proposal: Checked, seconds_a_call: float | None,
         }
         typer.echo(json.dumps(told, ensure_ascii=False))
         return
-    usd = (
-        "not known: a model has no known price" if cost.cost_usd is None else f"at most about {dollars(cost.cost_usd)}"
-    )
+    usd = "not known: a model has no known price"
+    if cost.cost_usd is not None:
+        usd = f"at most about {dollars(cost.cost_usd)}" if cost.cost_usd else "$0: these models cost nothing"
     why = "" if proposal.reason is None else f" ({proposal.reason})"
     by_role = f"task {cost.task_calls:,}, reflection {cost.reflection_calls:,}, judge {cost.judge_calls:,}"
     calls = f"at most {cost.calls:,}: {by_role}"

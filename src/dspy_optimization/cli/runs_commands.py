@@ -113,12 +113,13 @@ def export(
     run: Id = "last",
     to: Annotated[Path | None, typer.Option(help="A new folder; named after agent and id if not given.")] = None,
 ) -> None:
-    """Write the result into a folder: agent.json, program.json (DSPy state without pickle), evidence, report."""
+    """Write the result into a folder: how to use it, the agent (also as DSPy state, no pickle), evidence, report."""
     from dspy_optimization.cli.exporting import export_run
     from dspy_optimization.cli.house import found, opened
 
     with opened() as house:
-        typer.echo(f"Written: {export_run(house, found(house.engine.stores.optimizations, run), to)}")
+        folder = export_run(house, found(house.engine.stores.optimizations, run), to)
+        typer.echo(f"Written: {folder}\nHow to use it, with and without the engine: {folder / 'README.md'}")
 
 
 def report(

@@ -9,7 +9,7 @@ from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Example, Split
 from dspy_optimization.agents.metric import Metric
 from dspy_optimization.agents.objective import Direction, Objectives
-from dspy_optimization.algorithms.problem import Algorithm, Problem, Progress
+from dspy_optimization.algorithms.problem import Algorithm, Problem, Progress, Shape
 from dspy_optimization.errors import BudgetSpent, CancelRequested, InfrastructureError, TargetMet
 from dspy_optimization.evaluation.agent import RunnableAgent
 from dspy_optimization.evaluation.calls import CallScope, LedgerSession
@@ -37,6 +37,10 @@ from dspy_optimization.statistics import Headroom, Verdict, check_reuse, headroo
 
 _TIE = 1e-9
 """Means of the same scores added in another order differ by less."""
+_SEARCH_BEGINS, _SEARCH_ENDS = 0.1, 0.8
+"""How far an optimization is, 0 to 1."""
+_STEP = 0.02
+"""Smaller advances are not told: each is a transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,10 @@ class _Baseline:
     """Distinct calls it took."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Course:
     """Carries one optimization out. `StopSearch` other than caps, target and cancel passes through."""
 
@@ -107,6 +115,8 @@ class Course:
         self._scoreboard = Scoreboard(objectives, workplace.dataset[Split.VAL])
         self._failures: list[AlgorithmFailure] = []
         self._iterations: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
+        self._told = _SEARCH_BEGINS
 
     def carry_out(self) -> Outcome:
         """Return what the optimization came to; the best so far when a person cancelled it."""
@@ -221,7 +231,7 @@ class Course:
     def _search(self, baseline: _Baseline) -> str:
         """Let the portfolio search; return why it ended."""
         work = self._work
-        self._phase("search", 0.1)
+        self._phase("search", _SEARCH_BEGINS)
         limits = search_limits(
             work.request.constraints.limits,
             baseline.each,
@@ -229,24 +239,28 @@ class Course:
             n_val=len(work.dataset[Split.VAL]),
         )
         stop = StopSignal(work.stop)
+        scopes: dict[str, CallScope] = {}
 
         def open_calls(label: str, stop: StopSignal, allowance_calls: int | None) -> CallScope:
             # Only what is paid is checked: a replay after a crash in the gate has spent more than a search may,
             # and has to come to the same candidate all the same.
-            return work.session.scope(
+            scopes[label] = work.session.scope(
                 label,
                 stop,
                 allowance_calls,
                 admit=lambda: check_spend(limits, work.session.bill().total, work.elapsed_seconds()),
             )
+            return scopes[label]
 
+        max_calls = None if limits.max_lm_calls is None else max(limits.max_lm_calls - baseline.asked_calls, 0)
+        forecast = self._forecast_calls(baseline.each.calls)
+        expected = forecast if max_calls is None else min(forecast, max_calls)
         taker = TurnTaker(
-            context=self._context(stop),
+            context=self._context(stop, reported=lambda: self._advance_search(scopes, expected)),
             stop=stop,
             open_calls=open_calls,
             failed=self._failures.append,
         )
-        max_calls = None if limits.max_lm_calls is None else max(limits.max_lm_calls - baseline.asked_calls, 0)
         try:
             reports = run_portfolio(
                 work.portfolio.choices, max_calls=max_calls, take=lambda turn: self._take(taker, turn)
@@ -257,6 +271,32 @@ class Course:
             return reason.cap
         cut_short = any(report.outcome is TurnOutcome.OUT_OF_CALLS for report in reports)
         return "max_lm_calls" if cut_short else "finished"
+
+    def _forecast_calls(self, calls_each: float) -> float:
+        """Return how many distinct calls the searches take at most, all together, by their own forecasts."""
+        work = self._work
+        shape = Shape(
+            n_train=len(work.dataset[Split.TRAIN]),
+            n_val=len(work.dataset[Split.VAL]),
+            n_components=len(set(work.agent.baseline.components) - work.agent.frozen),
+        )
+        forecasts = [
+            work.portfolio.algorithms[choice.name].forecast(work.portfolio.options[choice.name], shape)
+            for choice in work.portfolio.choices
+        ]
+        return sum(one.runs * calls_each + one.proposals for one in forecasts)
+
+    def _advance_search(self, scopes: Mapping[str, CallScope], expected: float) -> None:
+        """Say how far the searches are, by what they asked of what they may ask; never less than was said."""
+        if expected <= 0.0:
+            return
+        for label, scope in list(scopes.items()):
+            self._asked[label] = max(self._asked.get(label, 0), scope.asked_calls)
+        share = min(sum(self._asked.values()) / expected, 1.0)
+        progress = _SEARCH_BEGINS + share * (_SEARCH_ENDS - _SEARCH_BEGINS)
+        if progress >= self._told + _STEP:
+            self._told = progress
+            self._work.advance(progress)
 
     def _take(self, taker: TurnTaker, turn: Turn) -> TurnReport:
         algorithm = self._work.portfolio.algorithms[turn.choice.name]
@@ -288,7 +328,7 @@ class Course:
                 f"wanted: a search; found: every algorithm failed ({listed}); possible: other algorithms or options"
             )
 
-    def _context(self, stop: StopSignal | None = None) -> SearchContext:
+    def _context(self, stop: StopSignal | None = None, reported: Callable[[], None] = _nothing) -> SearchContext:
         work = self._work
 
         def after_trial(trial: Trial) -> None:
@@ -308,6 +348,7 @@ class Course:
             settle=work.session.flush,
             after_trial=after_trial,
             standing=self._standing,
+            reported=reported,
         )
 
     def _standing(self) -> Mapping[str, Json]:
@@ -322,7 +363,7 @@ class Course:
     def _gate(self, chosen: Candidate, settled: tuple[Verdict, str] | None) -> ValidatedResult:
         """Open the test split, once, for the baseline and the chosen candidate."""
         work = self._work
-        self._phase("gate", 0.8)
+        self._phase("gate", _SEARCH_ENDS)
         examples = work.dataset[Split.TEST]
         use = work.open_test_split()
         check_reuse(work.alpha, use)

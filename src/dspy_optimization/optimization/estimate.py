@@ -107,8 +107,8 @@ def estimate(
     judge = task * judge_calls
     if limit is not None and task + reflection + judge > limit:
         share = limit / (task + reflection + judge)
-        task, reflection = int(task * share), int(reflection * share)
-        judge = limit - task - reflection
+        reflection, judge = int(reflection * share), int(judge * share)
+        task = limit - reflection - judge
     length = prompt_tokens(agent, dataset[Split.TRAIN][0])
     sent = {
         Role.TASK: (round(task * length * _DEMOS_LENGTHEN), task * _ANSWER_TOKENS),

@@ -155,6 +155,8 @@ class SearchContext:
     """Told of every new trial; may end the search (target met)."""
     standing: Callable[[], Mapping[str, Json]]
     """Spend and time so far, for progress events."""
+    reported: Callable[[], None]
+    """Told after every progress event."""
 
 
 class Search:
@@ -248,6 +250,8 @@ class Search:
                 key=f"progress/{self.algorithm}/{progress.phase}/{progress.iteration}",
             )
         )
+        with self._stopping():
+            self._context.reported()
         self._stop.check()
 
     def _emit(self, event: Event) -> None:

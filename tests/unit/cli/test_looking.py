@@ -86,7 +86,9 @@ def test_a_result_becomes_files(done: CliWorld) -> None:
     report = done.run("runs", "report")
 
     assert (0, 1, 0, 0) == (exported.exit_code, again.exit_code, named.exit_code, report.exit_code), report.output
-    assert {"agent", "evidence.json", "report.html"} == {path.name for path in (done.folder / "out").iterdir()}
+    assert f"How to use it, with and without the engine: {done.folder / 'out' / 'README.md'}" in exported.stdout
+    there = {path.name for path in (done.folder / "out").iterdir()}
+    assert {"README.md", "agent", "evidence.json", "report.html"} == there
     evidence = json.loads((done.folder / "out" / "evidence.json").read_text(encoding="utf-8"))
     assert "improved" == evidence["result"]["noun"]["validated"]["verdict"]
     written = Path(report.stdout.strip().removeprefix("Written: "))

@@ -19,7 +19,7 @@ from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import LanguageModel, ModelRequest
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import EventType
-from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationStatus, Wish
+from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, Optimization, OptimizationStatus, Wish
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.statistics import Verdict
 from dspy_optimization.testing.scripted_model import ScriptedModel
@@ -339,3 +339,30 @@ def test_what_cannot_work_is_refused_before_anything_is_kept(
 
     assert says in str(refused.value)
     assert [] == list(good_house.stores.optimizations.newest(1))
+
+
+def test_the_search_says_how_far_it_is(good_house: House) -> None:
+    """By calls asked of those forecast: it moves while it searches, and never back."""
+    stores = good_house.stores
+    told: list[float] = []
+
+    class Watched:
+        """The store, noting every progress it is told."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(stores.optimizations, name)
+
+        def update(self, *given: object, **named: object) -> Optimization:
+            found = stores.optimizations.update(*given, **named)  # type: ignore[arg-type]
+            told.append(found.progress)
+            return found
+
+    watched = replace(stores, optimizations=Watched())  # type: ignore[arg-type]
+    optimizer = replace(good_house.optimizer, stores=watched)
+    optimization_id = good_house.accepted(algorithms=(_telling(*TEXTS),))
+
+    optimizer.run(optimization_id, StopSignal())
+
+    inside = sorted({round(one, 3) for one in told if 0.1 < one < 0.8})
+    assert told == sorted(told)
+    assert [round(0.1 + 0.7 * number / len(TEXTS), 3) for number in range(1, len(TEXTS))] == inside

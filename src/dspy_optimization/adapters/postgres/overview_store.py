@@ -113,7 +113,7 @@ def _overview() -> "sa.Select[tuple[object, ...]]":
     table, result = optimization_request, optimization_result
     same = (table.c.tenant_id, table.c.optimization_id)
     of_val = (
-        sa.select(trial.c.score, trial.c.algorithm, trial.c.n_results.label("n"))
+        sa.select(trial.c.score, trial.c.algorithm, trial.c.n_results.label("n"), trial.c.candidate)
         .where(trial.c.tenant_id == same[0], trial.c.optimization_id == same[1], trial.c.split == Split.VAL.value)
         .correlate(table)
         .subquery("of_val")
@@ -122,7 +122,7 @@ def _overview() -> "sa.Select[tuple[object, ...]]":
     trials = sa.select(
         sa.func.max(of_val.c.score).filter(of_val.c.n >= complete).label("best"),
         sa.func.max(of_val.c.score).filter(of_val.c.algorithm == "baseline").label("baseline"),
-        sa.func.count().label("trials"),
+        sa.func.count(of_val.c.candidate.distinct()).filter(of_val.c.n >= complete).label("trials"),
     ).lateral("trials")
     by_role = (
         sa.select(

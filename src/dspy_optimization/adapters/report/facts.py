@@ -165,7 +165,7 @@ def report(material: Material, made_at: datetime) -> Report:
         answer_after=answer_cost(on_val(material.trials, chosen)) if both and chosen is not None else None,
         family=lineage(material.trials, curves, chosen),
         notices=tuple(_notices(material.events)),
-        reproduction=reproduction(request, material.agent, material.dataset, material.models),
+        reproduction=reproduction(request, material.dataset, material.models),
         made_at=made_at,
     )
 

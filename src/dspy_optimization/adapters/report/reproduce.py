@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from dspy_optimization.agents.candidate import canonical_json
-from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Split
 from dspy_optimization.agents.objective import Direction, Objective
@@ -15,6 +14,8 @@ from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.optimization.request import OptimizationRequest
 
+STARTED_WITH = "agent.yaml"
+"""Stands for the file it was started with, whose name nobody keeps; what `dspy-opt init` writes is called so."""
 PACKAGES = ("dspy-optimization", "dspy", "gepa", "litellm", "mlflow-skinny", "numpy", "scipy")
 
 
@@ -55,12 +56,10 @@ class Reproduction:
         return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
 
-def reproduction(
-    request: OptimizationRequest, agent: AgentConfig, dataset: Dataset, models: Mapping[Role, str]
-) -> Reproduction:
+def reproduction(request: OptimizationRequest, dataset: Dataset, models: Mapping[Role, str]) -> Reproduction:
     """Return what the request was, in terms of the command line."""
     return Reproduction(
-        words=("dspy-opt", "optimize", f"{agent.name}.yaml", *_options(request)),
+        words=("dspy-opt", "optimize", STARTED_WITH, *_options(request)),
         seed=request.constraints.seed,
         agent_version=request.target.version,
         dataset_name=dataset.name,
