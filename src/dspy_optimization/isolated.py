@@ -10,6 +10,7 @@ the kernel ends it, or the worker's lease is found taken away. A signal to the w
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -113,16 +114,20 @@ def _run(
     settings: Json, tenant: UUID, optimization: UUID, worker: str, stop: StopSignal, begun: threading.Event
 ) -> Mapping[str, Json]:
     """Run the optimization and return what to tell of it; the store has the rest."""
-    # Takes seconds. Until then orders are heard, and a worker that goes takes this process with it.
-    from dspy_optimization.adapters.mlflow_tracking import load_mlflow
+    # Takes seconds. Until then orders are heard, and a worker that goes takes this process with it. Garbage collection
+    # would add an eighth: nothing of it is garbage.
+    gc.disable()
     from dspy_optimization.adapters.postgres import PostgresLeases
     from dspy_optimization.bootstrap import open_foundation
     from dspy_optimization.evaluation.ledger import OptimizationId
     from dspy_optimization.settings import settings_from_json
     from dspy_optimization.tenancy import TenantId
 
-    load_mlflow()
+    gc.freeze()
+    gc.enable()
     _let_libraries_speak_through_us()
+    # MLflow is imported when the optimization has ended, for that takes as long as all of the above.
+    os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
     try:
         with open_foundation(settings_from_json(settings), worker=worker) as foundation:
             leases = PostgresLeases(foundation.database)

@@ -1,4 +1,4 @@
-"""A fleet to crash: API and worker processes as an operator starts them, the database they share, and who watches.
+"""A fleet to crash: API and worker processes that run the command line, the database they share, and who watches.
 
 The model server sees who asks what: every process has a model key of its own, and keys are no part of what a call is.
 """
@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -25,6 +23,7 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 import websockets
+from forked import Forked, begin
 
 from dspy_optimization.adapters.postgres import Database, EmbeddedPostgres, PostgresKeys
 from dspy_optimization.adapters.postgres.key_store import tenant_of
@@ -45,7 +44,6 @@ PATIENCE_SECONDS = 180.0
 CALL_USD = 0.02
 """What an answer of the fake model costs: ten tokens of prompt, five of completion."""
 _PRICE = "{prompt_usd_per_million: 1000, completion_usd_per_million: 2000}"
-_CLI = (str(Path(__file__).with_name("short_lease_child.py")), str(LEASE_SECONDS))
 _ADDRESS = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
 _WORD = re.compile(r"\[\[ ## word ## \]\]\n([a-z]+)\d+")
 
@@ -100,7 +98,7 @@ class Member:
     """A process of the fleet."""
 
     name: str
-    process: "subprocess.Popen[bytes]"
+    process: Forked
     log: Path
 
     @property
@@ -165,14 +163,10 @@ class Fleet:
         self._names[role] += 1
         name = f"{role}-{self._names[role]}"
         log = self._folder / f"{name}.log"
-        with log.open("wb") as said:
-            process = subprocess.Popen(
-                [sys.executable, *_CLI, "serve", "--role", role, "--port", "0", "--log", "json"],
-                env={**self._environment, "MODEL_KEY": name},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-            )
+        words = ("serve", "--role", role, "--port", "0", "--log", "json")
+        process = begin(
+            "command_line", LEASE_SECONDS, *words, environment={**self._environment, "MODEL_KEY": name}, log=log
+        )
         member = Member(name=name, process=process, log=log)
         self._everybody.append(member)
         return member

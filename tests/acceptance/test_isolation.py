@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ import isolated_agents
 import psycopg
 import pytest
 from crash_world import AGENT, ALGORITHMS, CONCURRENCY, WORKERS, World, evidence, words
+from forked import SERVES, Forked, begin
 
 from dspy_optimization.adapters.child_process import ChildProcesses
 from dspy_optimization.adapters.dbos import DbosQueue, QueueTerms, migrate_queue
@@ -35,7 +35,7 @@ from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.isolated import MODULE
 from dspy_optimization.jobs.job import Job, JobId, Lane
 from dspy_optimization.jobs.lease import Worker, WorkerId
-from dspy_optimization.jobs.queue import LaneLoad, Transaction
+from dspy_optimization.jobs.queue import LaneLoad, LaneTerms, Transaction
 from dspy_optimization.jobs.worker import Attempt, JobWorker, LeftToOthers, Outcome
 from dspy_optimization.optimization.handling import OptimizationHandler
 from dspy_optimization.optimization.intake import Proposal
@@ -54,6 +54,10 @@ pytestmark = pytest.mark.crash
 ALGORITHM = "bootstrap_fewshot"
 ALLOWED = AllowList(entrypoints=frozenset({"isolated_agents:*"}))
 SECONDS = 90.0
+LEASE_SECONDS = 8.0
+"""Of whole workers: how long nobody goes on with what a dead one had."""
+NO_TRACKING = "http://127.0.0.1:9"
+"""Of an MLflow that is not there."""
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ class Line:
     def load(self) -> Mapping[Lane, LaneLoad]:
         return {}
 
-    def set_concurrency(self, lane: Lane, concurrency: int) -> None:
+    def change_terms(self, lane: Lane, change: Callable[[LaneTerms], LaneTerms]) -> None:
         raise NotImplementedError
 
 
@@ -144,8 +148,8 @@ def _agent(name: str) -> AgentConfig:
 
 
 @contextmanager
-def _bench(world: World, grace_seconds: float = 12.0) -> Iterator[Bench]:
-    settings = replace(world.settings(), allow=ALLOWED, mlflow_tracking_uri="http://127.0.0.1:9")
+def _bench(world: World, grace_seconds: float = 12.0, tracking: str | None = NO_TRACKING) -> Iterator[Bench]:
+    settings = replace(world.settings(), allow=ALLOWED, mlflow_tracking_uri=tracking)
     identity = Worker(
         id=WorkerId(str(uuid4())), host="h", process_id=os.getpid(), lanes=(), version="1", started_at=datetime.now(UTC)
     )
@@ -259,11 +263,20 @@ def test_two_threads_share_the_process_and_not_their_models(world_of: Callable[[
     assert [] == [one for one in seen if one["history"] or one["cache"] or one["settings"]]
 
 
-def test_a_process_finds_what_a_thread_finds(world_of: Callable[[str], World]) -> None:
-    """The same candidate, the same verdict, the same bill; the extra seconds and megabytes are printed."""
+def test_a_process_finds_what_a_thread_finds(
+    world_of: Callable[[str], World], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same candidate, the same verdict, the same bill, and its run in MLflow, without a word on standard error.
+
+    The extra seconds and megabytes are printed.
+    """
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "DEBUG")
     found, seconds = [], []
-    for name, isolation in (("thread", Isolation.THREAD), ("process", Isolation.PROCESS)):
-        with _bench(world_of(name)) as bench:
+    for name, isolation, tracking in (
+        ("thread", Isolation.THREAD, NO_TRACKING),
+        ("process", Isolation.PROCESS, None),
+    ):
+        with _bench(world_of(name), tracking=tracking) as bench:
             job = bench.submitted("", isolation)
             began, most = time.monotonic(), 0
             under_way = bench.begun(job)
@@ -273,9 +286,14 @@ def test_a_process_finds_what_a_thread_finds(world_of: Callable[[str], World]) -
             under_way.ended()
             seconds.append(time.monotonic() - began)
             found.append((bench.evidence(job), bench.calls(job), bench.world.trap.calls))
+            result = bench.engine.stores.results.result(OptimizationId(job.subject))
+    said = [vars(record)["words"] for record in caplog.records if record.getMessage() == "Process said"]
     sys.stderr.write(f"\nthread {seconds[0]:.2f} s, process {seconds[1]:.2f} s, its memory {most / 1e6:.0f} MB\n")
 
     assert found[0] == found[1]
+    assert result is not None
+    assert result.artifact.mlflow_run_id is not None
+    assert [] == said
 
 
 def _resident(process: int) -> int:
@@ -322,7 +340,7 @@ def test_a_killed_process_pays_nothing_twice(
 ) -> None:
     """Beyond what was in flight; its log lines name the optimization."""
     with _bench(world_of("straight")) as bench:
-        straight = bench.submitted("", Isolation.PROCESS)
+        straight = bench.submitted("", Isolation.THREAD)
         bench.begun(straight).ended()
         wanted, total = bench.evidence(straight), bench.world.trap.calls
     with _bench(world_of("killed")) as bench:
@@ -453,9 +471,10 @@ class Workers:
     """Whole worker processes, each the leader of its group."""
 
     world: World
-    started: list["subprocess.Popen[str]"] = field(default_factory=list)
+    started: list[Forked] = field(default_factory=list)
 
-    def start(self) -> "subprocess.Popen[str]":
+    def start(self) -> Forked:
+        """Return one that serves."""
         config = self.world.folder / "config.yaml"
         model = f"{{model: {{base_url: '{self.world.server.base_url}', model: fake}}}}"
         config.write_text(
@@ -466,30 +485,20 @@ class Workers:
             "DATABASE_URL": self.world.url,
             "DSPY_CONFIG_PATH": str(config),
             "DSPY_OPT_DATA_DIR": str(self.world.folder),
+            "MLFLOW_TRACKING_URI": NO_TRACKING,
             "PYTHONPATH": str(Path(__file__).parent),
         }
-        with (self.world.folder / f"worker-{len(self.started)}.log").open("w", encoding="utf-8") as said:
-            process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("worker_child.py")), "3"],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                text=True,
-                start_new_session=True,
-            )
+        log = self.world.folder / f"worker-{len(self.started)}.log"
+        process = begin("work", LEASE_SECONDS, environment=environment, log=log, leads_group=True)
         self.started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline()
+        _until(lambda: SERVES in log.read_text(encoding="utf-8"), "no worker")
         return process
 
     def end(self) -> None:
         for process in self.started:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
+            process.send_signal(signal.SIGCONT)
+            process.kill()
             process.wait(60)
-            assert process.stdout is not None
-            process.stdout.close()
 
 
 @contextmanager
@@ -522,6 +531,8 @@ def test_a_process_ends_with_its_worker_and_another_goes_on(world_of: Callable[[
             engine.intake, engine.intake.check(_proposal("", Isolation.PROCESS, AGENT))
         ).request.id
         _until(lambda: world.trap.calls > total // 3, "nobody asks anything")
+        # From here on it would take ten seconds, should it go on alone.
+        world.trap.weather = lambda *_: time.sleep(0.4)
         (child,) = _children(first.pid)
         match blow:
             case "killed":
@@ -535,6 +546,7 @@ def test_a_process_ends_with_its_worker_and_another_goes_on(world_of: Callable[[
                 os.kill(child, signal.SIGTERM)  # as systemd does with a whole control group
                 assert 0 == first.wait(30)
                 assert _lives(child) is False
+        world.trap.weather = lambda *_: None
         workers.start()
         _until(lambda: engine.stores.optimizations.get(submitted).status is OptimizationStatus.COMPLETED, "it hangs")
         result = engine.stores.results.result(submitted)
