@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.statistics.probability import checked_probability
@@ -65,6 +65,8 @@ def mcnemar_power(n: int, *, effect: float, discordant_share: float, alpha: floa
     _check_count("n", n)
     checked_probability("alpha", alpha)
     _check_discordance(effect, discordant_share)
+    from scipy import stats  # takes a second, and nothing else here needs it
+
     discordant = np.arange(n + 1)
     chance = stats.binom.pmf(discordant, n, discordant_share)
     candidate_share = (discordant_share + effect) / (2.0 * discordant_share)
@@ -134,14 +136,14 @@ def detectable_mean(n: int, *, standard_deviation: float, alpha: float = 0.05, p
         )
     if n < minimum_units(alpha):
         return None
-    quantiles = stats.t.ppf([1.0 - alpha / 2.0, power], n - 1)
+    quantiles = special.stdtrit(n - 1, [1.0 - alpha / 2.0, power])
     return float(np.sum(quantiles)) * standard_deviation / math.sqrt(n)
 
 
 def _normal_quantiles(alpha: float, power: float) -> tuple[float, float]:
     checked_probability("alpha", alpha)
     checked_probability("power", power)
-    return float(stats.norm.ppf(1.0 - alpha / 2.0)), float(stats.norm.ppf(power))
+    return float(special.ndtri(1.0 - alpha / 2.0)), float(special.ndtri(power))
 
 
 def _check_count(name: str, value: int) -> None:
