@@ -20,12 +20,11 @@ from dspy_optimization.cli.exits import ExitCode
 from dspy_optimization.cli.following import LOOK_SECONDS, Follower
 from dspy_optimization.cli.house import House, short_id
 from dspy_optimization.events import Json
-from dspy_optimization.optimization.request import Optimization, OptimizationStatus
+from dspy_optimization.optimization.request import AWAITED, Optimization
 from dspy_optimization.optimization.steering import Asked
 
 _COLUMNS = ("id", "agent", "status", "verdict", "gain", "calls", "time", "started")
 _TO_THE_RIGHT = {"gain", "calls", "time"}
-_GOING_ON = {OptimizationStatus.QUEUED, OptimizationStatus.RUNNING}
 _STYLES = {Edit.ADDED: "green", Edit.REMOVED: "red strike", Edit.KEPT: ""}
 
 
@@ -56,7 +55,7 @@ def watch_run(house: House, optimization: Optimization, kind: DisplayKind | None
     try:
         while True:
             view = follower.look()
-            if view is not None and view.optimization.status not in _GOING_ON:
+            if view is not None and view.optimization.status not in AWAITED:
                 break
             time.sleep(LOOK_SECONDS)
     finally:
@@ -99,7 +98,7 @@ def _cells(house: House, optimization: Optimization) -> tuple[str, ...]:
     return (
         short_id(house.engine.stores.optimizations, optimization.request.id),
         visible(optimization.request.target.id),
-        f"{status.value} {optimization.progress:.0%}" if status in _GOING_ON else status.value,
+        f"{status.value} {optimization.progress:.0%}" if status in AWAITED else status.value,
         str(row["verdict"] or "–"),
         signed(difference) if isinstance(difference, float) else "–",
         f"{row['lm_calls']:,}",

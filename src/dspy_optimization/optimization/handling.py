@@ -16,11 +16,9 @@ from dspy_optimization.jobs.job import Job
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.jobs.worker import Interruption, Outcome
 from dspy_optimization.optimization.optimizer import Optimizer, Stores
-from dspy_optimization.optimization.request import Isolation, Optimization, OptimizationStatus, Wish
+from dspy_optimization.optimization.request import AWAITED, Isolation, Optimization, OptimizationStatus, Wish
 from dspy_optimization.tenancy import TenantId
 
-_AWAITED = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
-"""Somebody waits for these to go on by themselves: none may be left so when nothing goes on."""
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})
 
 
@@ -131,7 +129,7 @@ class OptimizationHandler:
         with ExitStack() as held:
             # Whoever holds it works on it, and says himself what becomes of it.
             is_ours = _held(stores, optimization_id, held)
-            if is_ours and stores.optimizations.get(optimization_id).status in _AWAITED:
+            if is_ours and stores.optimizations.get(optimization_id).status in AWAITED:
                 stores.optimizations.update(optimization_id, failed, [event])
 
     def _refused(self, stores: Stores, optimization_id: OptimizationId) -> Outcome:
@@ -150,7 +148,7 @@ class OptimizationHandler:
             if not _held(stores, optimization_id, held):
                 return self._refused(stores, optimization_id)
             found = stores.optimizations.get(optimization_id)
-            if found.status not in _AWAITED or isinstance(stop.reason, HandoverRequested):
+            if found.status not in AWAITED or isinstance(stop.reason, HandoverRequested):
                 return _outcome(found, stop)
             failed = not died.may_pass
             # One that waits cannot pause: it never began.
@@ -199,7 +197,7 @@ class OptimizationHandler:
 def _outcome(ended: Optimization, stop: StopSignal) -> Outcome:
     """Say what has to follow when nobody works on it any longer."""
     handover = isinstance(stop.reason, HandoverRequested)
-    if handover and ended.status in _AWAITED:
+    if handover and ended.status in AWAITED:
         return Outcome.INTERRUPTED  # its process went without coming to a pause
     if ended.status is not OptimizationStatus.PAUSED or _paused_by_a_person(ended):
         return Outcome.DONE

@@ -40,7 +40,7 @@ from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.course import Course, Outcome, Portfolio, Workplace
 from dspy_optimization.optimization.pulse import Pulse
-from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
+from dspy_optimization.optimization.request import AWAITED, Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import Artifact, OptimizationResult
 from dspy_optimization.optimization.store import (
     AgentStore,
@@ -52,8 +52,6 @@ from dspy_optimization.optimization.store import (
 )
 
 Done = TypeVar("Done")
-
-_BEGINNING = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
 
 _PATIENCE_SECONDS = 60.0
 """How long the database may be away before the work pauses; the ledger waits as long."""
@@ -157,7 +155,7 @@ class Optimizer:
                     status=OptimizationStatus.RUNNING,
                     error=None,
                     # What was asked of one that stood still is done; what is asked of one about to begin is not.
-                    wish=now.wish if now.status in _BEGINNING else None,
+                    wish=now.wish if now.status in AWAITED else None,
                 ),
                 [self._event(optimization_id, kind, _described(before.request))],
             )

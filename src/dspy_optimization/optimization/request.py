@@ -100,6 +100,8 @@ ALLOWED: Mapping[OptimizationStatus, frozenset[OptimizationStatus]] = {
     OptimizationStatus.COMPLETED: frozenset(),
     OptimizationStatus.CANCELLED: frozenset(),
 }
+AWAITED = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
+"""Somebody waits for these to go on by themselves: none may be left so when nothing goes on."""
 
 
 class Wish(StrEnum):

@@ -12,14 +12,18 @@ from dspy_optimization.events import Event, EventType
 from dspy_optimization.jobs.job import Job, job_id
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.optimization.intake import Checked, Intake, Submission
-from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus, Wish
+from dspy_optimization.optimization.request import (
+    AWAITED,
+    Optimization,
+    OptimizationRequest,
+    OptimizationStatus,
+    Wish,
+)
 from dspy_optimization.optimization.store import Hook, OptimizationStore
 from dspy_optimization.tenancy import TenantId
 
 logger = logging.getLogger(__name__)
 FINAL = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED})
-_WORKED_ON = frozenset({OptimizationStatus.RUNNING, OptimizationStatus.QUEUED})
-"""What a process that owns one has, or is about to begin."""
 GOES_ON = frozenset({OptimizationStatus.PAUSED, OptimizationStatus.FAILED})
 _STEPS = {
     Wish.PAUSE: (OptimizationStatus.PAUSED, EventType.OPTIMIZATION_PAUSED),
@@ -162,11 +166,11 @@ class Steering:
                 )
                 return Asked(optimization=ended, is_done=True)
         except ConflictError:
-            if self.optimizations.get(optimization_id).status not in _WORKED_ON:
+            if self.optimizations.get(optimization_id).status not in AWAITED:
                 raise
         wished = self.optimizations.update(
             optimization_id,
-            lambda now: replace(now, wish=wish if now.status in _WORKED_ON else now.wish, updated_at=self.now()),
+            lambda now: replace(now, wish=wish if now.status in AWAITED else now.wish, updated_at=self.now()),
         )
         return Asked(optimization=wished, is_done=False)
 

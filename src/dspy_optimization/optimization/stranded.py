@@ -15,12 +15,10 @@ from dspy_optimization.errors import ConflictError, NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Event, EventType
 from dspy_optimization.jobs.job import JobId
-from dspy_optimization.optimization.request import Optimization, OptimizationStatus
+from dspy_optimization.optimization.request import AWAITED, Optimization, OptimizationStatus
 from dspy_optimization.optimization.store import OptimizationStore
 from dspy_optimization.tenancy import TenantId
 
-AWAITED = frozenset({OptimizationStatus.QUEUED, OptimizationStatus.RUNNING})
-"""What is to go on by itself."""
 logger = logging.getLogger(__name__)
 
 

@@ -10,7 +10,8 @@ from dspy_optimization.adapters.postgres.queue_table import DELAYED, RUNNING, SC
 from dspy_optimization.adapters.postgres.tables import optimization_request
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.jobs.job import JobId
-from dspy_optimization.optimization.stranded import AWAITED, Stranded
+from dspy_optimization.optimization.request import AWAITED
+from dspy_optimization.optimization.stranded import Stranded
 from dspy_optimization.tenancy import TenantId
 
 _job = sa.table(
