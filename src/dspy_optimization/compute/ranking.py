@@ -56,7 +56,7 @@ def fronts(values: npt.ArrayLike, violations: npt.ArrayLike | None = None) -> In
     found = np.zeros(len(points), dtype=np.int64)
     count = 0
     if feasible.any():
-        found[feasible] = moocore.pareto_rank(points[feasible])
+        found[feasible] = moocore.pareto_rank(_finite(points[feasible]))
         count = int(found[feasible].max()) + 1
     infeasible = ~unknown & ~feasible
     if infeasible.any():
@@ -88,26 +88,41 @@ def crowding(values: npt.ArrayLike, groups: npt.ArrayLike, seniority: npt.ArrayL
     age = seniorities(seniority, len(points))
     room = np.zeros(len(points))
     known = np.flatnonzero(~np.isnan(points).any(axis=1))
-    order = known[np.lexsort((age[known], *points[known].T[::-1], group[known]))]
+    known = known[np.argsort(age[known], kind="stable")]
+    order = known[np.lexsort((*points[known].T[::-1], group[known]))]
     alike = np.zeros(len(order), dtype=bool)
     alike[1:] = (points[order[1:]] == points[order[:-1]]).all(axis=1) & (group[order[1:]] == group[order[:-1]])
     order = order[~alike]
-    for column in points.T:
-        ranked = order[np.lexsort((column[order], group[order]))]
-        value, member = column[ranked], group[ranked]
-        starts = np.r_[True, member[1:] != member[:-1]] if len(ranked) else np.zeros(0, dtype=bool)
-        ends = np.r_[starts[1:], True] if len(ranked) else starts
-        size = np.diff(np.r_[np.flatnonzero(starts), len(ranked)])
-        gap = np.full(len(ranked), np.inf)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # Infinite values are as far apart as equal ones: there is no share of an infinite span.
-            span = np.repeat(np.nan_to_num(value[ends] - value[starts], nan=0.0), size)
-            gap[1:-1] = np.nan_to_num((value[2:] - value[:-2]) / span[1:-1], nan=0.0, posinf=0.0)
-        # An objective in which all are alike says nothing about room, not even who stands at its edge.
-        gap[starts | ends] = np.inf
-        gap[(span == 0.0) & (np.repeat(size, size) > 1)] = 0.0
-        room[ranked] += gap
+    # Groups lie one after the other, in this order and in that of every objective.
+    _, starts, size = np.unique(group[order], return_index=True, return_counts=True)
+    ends, number = starts + size - 1, np.repeat(np.arange(len(starts)), size).astype(_short(len(starts)))
+    for place, column in enumerate(points.T):
+        ranked = order
+        if place:
+            by_value = np.argsort(column[order], kind="stable")
+            ranked = order[by_value[np.argsort(number[by_value], kind="stable")]]
+        room[ranked] += _room(column[ranked], starts, ends, size)
     return room
+
+
+def _room(value: Floats, starts: Integers, ends: Integers, size: Integers) -> Floats:
+    """Return the room in one objective, of groups that lie one after the other, each in ascending order."""
+    gap = np.zeros(len(value))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Infinite values are as far apart as equal ones: there is no share of an infinite span.
+        span = np.nan_to_num(value[ends] - value[starts], nan=0.0)
+        shares = (value[2:] - value[:-2]) / np.repeat(span, size)[1:-1]
+        gap[1:-1] = np.nan_to_num(shares, nan=0.0, posinf=0.0)
+    # An objective in which all are alike says nothing about room, not even who stands at its edge.
+    flat = (span == 0.0) & (size > 1)
+    gap[starts[~flat]] = gap[ends[~flat]] = np.inf
+    gap[np.repeat(flat, size)] = 0.0
+    return gap
+
+
+def _short(count: int) -> type[np.signedinteger]:
+    """Return an integer that holds this many numbers: short ones are sorted without being compared."""
+    return np.int16 if count <= np.iinfo(np.int16).max else np.int64
 
 
 def best_first(
@@ -141,6 +156,14 @@ def seniorities(seniority: npt.ArrayLike | None, count: int) -> Integers:
             "seniority: wanted: another number for each point; found: one twice; possible: None, for the order given"
         )
     return found
+
+
+def _finite(points: Floats) -> Floats:
+    """Return points in the same order in every objective, without infinities: moocore 0.3.2 crashes on those."""
+    if np.isfinite(points).all():
+        return points
+    places = [np.unique(column, return_inverse=True)[1] for column in points.T]
+    return np.column_stack(places).astype(np.float64)
 
 
 def _excess(violations: npt.ArrayLike | None, count: int) -> Floats:

@@ -77,6 +77,13 @@ def test_a_point_that_is_not_known_is_never_in_front_of_one_that_is() -> None:
     assert [0, 2, 1, 2] == fronts([[1.0, 1.0], [math.nan, 0.0], [2.0, 2.0], [0.0, math.nan]]).tolist()
 
 
+def test_infinities_are_values_like_others_to_a_library_that_crashes_on_them() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        values = rng.choice([-math.inf, -1.0, 0.0, 1.0, math.inf], (12, 3))
+        assert peeled(values, np.zeros(12)) == fronts(values).tolist()
+
+
 def test_zeros_of_either_sign_are_the_same() -> None:
     assert [0, 0] == fronts([[0.0, -0.0], [-0.0, 0.0]]).tolist()
 
