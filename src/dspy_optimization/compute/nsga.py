@@ -130,9 +130,10 @@ def _first_of_each(keys: npt.NDArray[np.uint64]) -> Integers:
 
 
 def _violations(one: Scores, other: Scores) -> Floats | None:
-    if one.violations is None or other.violations is None:
+    if one.violations is None and other.violations is None:
         return None
-    return np.concatenate([one.violations, other.violations])
+    known = [np.zeros(len(of.values)) if of.violations is None else of.violations for of in (one, other)]
+    return np.concatenate(known)
 
 
 def _of(scores: Scores, places: Integers) -> Scores:

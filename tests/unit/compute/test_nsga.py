@@ -62,6 +62,19 @@ def test_constraints_come_first() -> None:
     assert first.min() < 0.401
 
 
+def test_who_says_nothing_of_constraints_violates_none() -> None:
+    """Scores of a generation before there were constraints do not take away those that come with the next."""
+
+    def forbidden(points: Population) -> Scores:
+        return Scores(values=zdt1(points).values - 10.0, violations=np.ones(len(points)))
+
+    rng = np.random.default_rng(0)
+    before = first_generation(ZDT, zdt1, 20, rng)
+    after = next_generation(ZDT, before, forbidden, 20, rng)
+
+    assert set(after.points.keys().tolist()) == set(before.points.keys().tolist())
+
+
 def test_the_same_seed_gives_the_same_population() -> None:
     once, again = (evolve(ZDT, zdt1, size=30, generations=5, rng=np.random.default_rng(7)) for _ in range(2))
     other = evolve(ZDT, zdt1, size=30, generations=5, rng=np.random.default_rng(8))
