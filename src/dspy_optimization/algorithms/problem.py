@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName
 from dspy_optimization.agents.config import AgentConfig
+from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Example, Prediction, Split
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.agents.objective import Objectives
@@ -47,6 +48,15 @@ class Shape:
     n_val: int
     n_components: int
     """Components that may be changed."""
+
+    @classmethod
+    def of(cls, agent: RunnableAgent, dataset: Dataset) -> "Shape":
+        """Return how large the problem of an agent and a dataset is."""
+        return cls(
+            n_train=len(dataset[Split.TRAIN]),
+            n_val=len(dataset[Split.VAL]),
+            n_components=len(set(agent.baseline.components) - agent.frozen),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -275,11 +275,7 @@ class Course:
     def _forecast_calls(self, calls_each: float) -> float:
         """Return how many distinct calls the searches take at most, all together, by their own forecasts."""
         work = self._work
-        shape = Shape(
-            n_train=len(work.dataset[Split.TRAIN]),
-            n_val=len(work.dataset[Split.VAL]),
-            n_components=len(set(work.agent.baseline.components) - work.agent.frozen),
-        )
+        shape = Shape.of(work.agent, work.dataset)
         forecasts = [
             work.portfolio.algorithms[choice.name].forecast(work.portfolio.options[choice.name], shape)
             for choice in work.portfolio.choices

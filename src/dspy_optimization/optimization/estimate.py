@@ -89,11 +89,7 @@ def estimate(
     """
     proposal = checked.proposal
     dataset = proposal.dataset
-    shape = Shape(
-        n_train=len(dataset[Split.TRAIN]),
-        n_val=len(dataset[Split.VAL]),
-        n_components=len(set(agent.baseline.components) - agent.frozen),
-    )
+    shape = Shape.of(agent, dataset)
     runs = {"baseline": shape.n_val, "gate": 2 * len(dataset[Split.TEST]), "ablation": 2 * shape.n_val}
     proposals: dict[str, int] = {}
     for choice in checked.algorithms:

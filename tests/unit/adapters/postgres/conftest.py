@@ -8,6 +8,8 @@ import psycopg
 import pytest
 
 from dspy_optimization.adapters.postgres import Database, PostgresAgents, PostgresDatasets, PostgresOptimizations
+from dspy_optimization.adapters.postgres.outbox_store import PostgresOutbox
+from dspy_optimization.adapters.postgres.webhook_store import PostgresWebhooks
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue, Fingerprint
 from dspy_optimization.agents.config import AgentConfig, AgentKind, Field, Signature
@@ -23,6 +25,7 @@ from dspy_optimization.optimization.request import AlgorithmChoice, Constraints,
 from dspy_optimization.optimization.result import Artifact, OptimizationResult
 from dspy_optimization.statistics import Verdict
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
+from webhook_world import BOX, add_optimization
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OTHER_TENANT = TenantId(UUID("00000000-0000-7000-8000-000000000002"))
@@ -208,3 +211,18 @@ def result_of(candidate: Candidate, validated: ValidatedResult) -> Callable[...,
         return OptimizationResult(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def webhooks(database: Database, tenant: TenantId) -> PostgresWebhooks:
+    return PostgresWebhooks(database, tenant, BOX)
+
+
+@pytest.fixture
+def outbox(database: Database) -> PostgresOutbox:
+    return PostgresOutbox(database, BOX)
+
+
+@pytest.fixture
+def told(database: Database, tenant: TenantId) -> OptimizationId:
+    return add_optimization(database, tenant)

@@ -14,29 +14,14 @@ from dspy_optimization.adapters.postgres.webhook_store import OutwardType, Postg
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType
 from dspy_optimization.tenancy import TenantId
-from webhook_world import BOX, add_optimization, event_of, tell
+from webhook_world import event_of, tell
 
 URL = "https://receiver.example.org/hook"
 
 
 @pytest.fixture
-def webhooks(database: Database, tenant: TenantId) -> PostgresWebhooks:
-    return PostgresWebhooks(database, tenant, BOX)
-
-
-@pytest.fixture
 def webhook(webhooks: PostgresWebhooks) -> Webhook:
     return webhooks.add(URL, "whsec_", list(OutwardType))
-
-
-@pytest.fixture
-def outbox(database: Database) -> PostgresOutbox:
-    return PostgresOutbox(database, BOX)
-
-
-@pytest.fixture
-def told(database: Database, tenant: TenantId) -> OptimizationId:
-    return add_optimization(database, tenant)
 
 
 def test_a_claim_is_one_deliverers(

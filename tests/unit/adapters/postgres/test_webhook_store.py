@@ -31,21 +31,6 @@ URL = "https://receiver.example.org/hook"
 
 
 @pytest.fixture
-def webhooks(database: Database, tenant: TenantId) -> PostgresWebhooks:
-    return PostgresWebhooks(database, tenant, BOX)
-
-
-@pytest.fixture
-def outbox(database: Database) -> PostgresOutbox:
-    return PostgresOutbox(database, BOX)
-
-
-@pytest.fixture
-def told(database: Database, tenant: TenantId) -> OptimizationId:
-    return add_optimization(database, tenant)
-
-
-@pytest.fixture
 def webhook(webhooks: PostgresWebhooks) -> Webhook:
     return webhooks.add(URL, "whsec_", list(OutwardType), "mine")
 
