@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/tools/bin/uv
+PIP := $(VENV)/tools/bin/python -m pip --disable-pip-version-check --python $(BIN)/python
+# Where torch for the processor is, if pip does not find it by itself; make TORCH_INDEX= leaves it out.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 export UV_NO_CONFIG := 0
 export LITELLM_LOCAL_MODEL_COST_MAP := True
 
@@ -32,10 +35,20 @@ $(VENV)/.bench: $(VENV)/.test requirements/bench.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
+# torch is an extra. Tests that need it are skipped, and say so, where it cannot be had; then this is not tried again
+# before something that it depends on changes.
+$(VENV)/.torch: $(VENV)/.test requirements/torch.txt requirements/torch_build.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --requirement requirements/torch.txt
+	@$(PIP) install --quiet --no-deps --only-binary :all: --requirement requirements/torch_build.txt 2>$@.log \
+		|| { test -n "$(TORCH_INDEX)" && $(PIP) install --quiet --retries 1 --no-deps --only-binary :all: \
+			--index-url "$(TORCH_INDEX)" --requirement requirements/torch_build.txt 2>>$@.log; } \
+		|| echo "torch is not installed: wanted: a build for the processor; found: $@.log says what; possible: make setup-test TORCH_INDEX=<an index that has it>, after rm $@. Everything else works; tests that need torch are skipped."
+	@touch $@
+
 setup: $(VENV)/.run  ## install what running needs into .venv
 	@echo "Ready. Next: source $(VENV)/bin/activate, then dspy-opt init or dspy-opt serve"
 
-setup-test: $(VENV)/.test  ## install what testing needs too
+setup-test: $(VENV)/.test $(VENV)/.torch  ## install what testing needs too, and torch for the processor
 
 demo: $(VENV)/.run  ## optimize a real agent with a local language model and show the proof
 	@$(BIN)/dspy-opt demo
@@ -54,7 +67,7 @@ unit: setup-test
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=95
 
-bench: $(VENV)/.bench  ## measure against the alternatives, paired in one run
+bench: $(VENV)/.bench $(VENV)/.torch  ## measure against the alternatives, paired in one run
 	@$(BIN)/python -m benchmarks
 
 mutation: setup-test  ## break statistics, ledger and budget on purpose; every break must turn a test red
@@ -64,6 +77,7 @@ lock: $(UV)  ## compile requirements/ anew
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --output-file requirements/run.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraint requirements/run.txt pyproject.toml --group test --output-file requirements/test.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraint requirements/test.txt --group bench --output-file requirements/bench.txt
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --constraint requirements/test.txt requirements/torch.in --output-file requirements/torch.txt
 	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - --output-file requirements/uv.txt
 
 clean:  ## remove the environment and every cache

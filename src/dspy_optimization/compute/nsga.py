@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +13,13 @@ import numpy.typing as npt
 from dspy_optimization.compute.niching import niched
 from dspy_optimization.compute.ranking import Floats, Integers, best_first
 from dspy_optimization.compute.variation import (
+    Keys,
     Population,
     Space,
     VariationTerms,
-    offspring,
     random_population,
     tournament,
+    vary,
 )
 from dspy_optimization.errors import InvalidRequestError
 
@@ -43,6 +46,8 @@ class Generation:
 
     points: Population
     scores: Scores
+    keys: Keys | None = None
+    """(n,), of the points; None: to be worked out."""
 
 
 def first_generation(space: Space, score: Score, size: int, rng: np.random.Generator) -> Generation:
@@ -50,10 +55,12 @@ def first_generation(space: Space, score: Score, size: int, rng: np.random.Gener
     if size < 2:
         raise InvalidRequestError(f"population: wanted: at least 2; found: {size}; possible: 100")
     points = random_population(space, size, rng)
-    points = points[_first_of_each(points.keys())]
+    keys = points.keys()
+    first = _new(keys[:0], keys)
+    points = points[first]
     scores = score(points)
     order = best_first(scores.values, scores.violations)
-    return Generation(points=points[order], scores=_of(scores, order))
+    return Generation(points=points[order], scores=_of(scores, order), keys=keys[first][order])
 
 
 def next_generation(
@@ -79,15 +86,18 @@ def next_generation(
     """
     children = _children(space, before, size, rng, terms)
     known = before.scores
-    found = score(children)
-    both = before.points.with_more(children)
+    found = score(children.points)
     scores = Scores(values=np.concatenate([known.values, found.values]), violations=_violations(known, found))
     if along is None:
-        stay = best_first(scores.values, scores.violations)[:size]
+        stay = best_first(scores.values, scores.violations, count=size)
     else:
-        count = min(size, len(both))
+        count = min(size, len(scores.values))
         stay = niched(scores.values, count, along, rng, violations=scores.violations)
-    return Generation(points=both[stay], scores=_of(scores, stay))
+    return Generation(
+        points=before.points.with_more(children.points)[stay],
+        scores=_of(scores, stay),
+        keys=np.concatenate([_keys(before), children.keys])[stay],
+    )
 
 
 def evolve(
@@ -108,25 +118,52 @@ def evolve(
     return found
 
 
+class _Children(NamedTuple):
+    points: Population
+    keys: Keys
+
+
 def _children(
     space: Space, before: Generation, size: int, rng: np.random.Generator, terms: VariationTerms | None
-) -> Population:
-    born, known = before.points[:0], before.points.keys()
+) -> _Children:
+    """Return new points, (size) as far as the space has so many, all different."""
+    known = _keys(before)
+    born = _Children(before.points[:0], known[:0])
     for _ in range(_TRIES):
-        parents = tournament(np.arange(len(before.points)), 2 * -(-(size - len(born)) // 2), rng)
-        mothers, fathers = before.points[parents[::2]], before.points[parents[1::2]]
-        born = born.with_more(offspring(space, mothers, fathers, rng, terms))
-        everybody = np.concatenate([known, born.keys()])
-        first = _first_of_each(everybody)
-        born = born[first[first >= len(known)] - len(known)][:size]
-        if len(born) == size:
+        missing = size - len(born.keys)
+        pairs = -(-(missing + _spare(missing, space, terms)) // 2)
+        parents = tournament(np.arange(len(before.points)), 2 * pairs, rng)
+        points = before.points[np.concatenate([parents[::2], parents[1::2]])]
+        vary(space, points, rng, terms)
+        keys = points.keys()
+        new = _new(np.concatenate([known, born.keys]), keys)[:missing]
+        born = _Children(born.points.with_more(points[new]), np.concatenate([born.keys, keys[new]]))
+        if len(born.keys) == size:
             break
     return born
 
 
-def _first_of_each(keys: npt.NDArray[np.uint64]) -> Integers:
-    """Return where each key stands for the first time, in their order."""
-    return np.sort(np.unique(keys, return_index=True)[1]).astype(np.int64)
+def _keys(of: Generation) -> Keys:
+    return of.points.keys() if of.keys is None else of.keys
+
+
+def _spare(missing: int, space: Space, terms: VariationTerms | None) -> int:
+    """Return how many more children than are missing it takes, most times, because some are copies of a parent."""
+    terms = VariationTerms() if terms is None else terms
+    chance = 1.0 / space.genes if terms.mutation is None else terms.mutation
+    copies = missing * (1.0 - terms.crossover) * (1.0 - chance) ** space.genes
+    return min(math.ceil(copies + 3.0 * math.sqrt(copies)), missing)
+
+
+def _new(known: Keys, keys: Keys) -> Integers:
+    """Return where keys stand for the first time that are not known, in their order."""
+    both = np.concatenate([known, keys])
+    order = np.argsort(both)
+    ordered = both[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(both)])
+    is_new = np.zeros(len(both), dtype=bool)
+    is_new[np.minimum.reduceat(order, begins) if len(both) else order] = True
+    return np.flatnonzero(is_new[len(known) :])
 
 
 def _violations(one: Scores, other: Scores) -> Floats | None:

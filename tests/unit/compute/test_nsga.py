@@ -1,12 +1,14 @@
 """Populations find fronts that are known, obey constraints, and are the same again with the same seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dspy_optimization.compute.hypervolume import hypervolume
 from dspy_optimization.compute.niching import directions
 from dspy_optimization.compute.nsga import Scores, evolve, first_generation, next_generation
-from dspy_optimization.compute.variation import Population, Space, random_population
+from dspy_optimization.compute.variation import Population, Space, VariationTerms, random_population
 from dspy_optimization.errors import InvalidRequestError
 
 ZDT = Space(bounds=((0.0, 1.0),) * 10)
@@ -81,6 +83,42 @@ def test_the_same_seed_gives_the_same_population() -> None:
 
     assert once.points.keys().tolist() == again.points.keys().tolist()
     assert once.points.keys().tolist() != other.points.keys().tolist()
+
+
+def test_a_generation_knows_the_keys_of_its_points() -> None:
+    """Also one that was made elsewhere and does not."""
+    rng = np.random.default_rng(0)
+    first = first_generation(ZDT, zdt1, 30, rng)
+    found = next_generation(ZDT, replace(first, keys=None), zdt1, 30, rng)
+
+    for one in (first, found):
+        assert one.keys is not None
+        assert one.points.keys().tolist() == one.keys.tolist()
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        VariationTerms(),
+        VariationTerms(crossover=0.0),
+        VariationTerms(crossover=0.5, mutation=0.05),
+        VariationTerms(crossover=1.0, mutation=0.0),
+    ],
+)
+def test_a_generation_has_as_many_new_children_as_it_should(terms: VariationTerms) -> None:
+    """However many of those that are born are copies of a parent."""
+    asked: list[int] = []
+
+    def counted(points: Population) -> Scores:
+        asked.append(len(points))
+        return zdt1(points)
+
+    rng = np.random.default_rng(0)
+    found = first_generation(ZDT, counted, 101, rng)
+    for _ in range(3):
+        found = next_generation(ZDT, found, counted, 101, rng, terms=terms)
+
+    assert [101] * 4 == asked
 
 
 def test_nobody_is_there_twice_and_a_small_space_is_used_up() -> None:

@@ -151,6 +151,42 @@ def test_the_best_first_go_by_front_then_by_room(given_points: tuple[np.ndarray,
     assert sorted(keys) == keys
 
 
+@given(constrained(), st.integers(0, 30), st.booleans(), st.randoms(use_true_random=False))
+def test_the_best_few_are_the_first_of_all(
+    given_points: tuple[np.ndarray, np.ndarray], count: int, aged: bool, random: Random
+) -> None:
+    values, violations = given_points
+    age = np.array(random.sample(range(100), len(values)), dtype=np.int64) if aged else None
+
+    assert (
+        best_first(values, violations, age)[:count].tolist()
+        == best_first(values, violations, age, count=count).tolist()
+    )
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_fronts_of_many_points_are_the_same_in_any_order_of_objectives(objectives: int) -> None:
+    """Many are sorted by another objective than few are."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((5000, objectives)) @ rng.standard_normal((objectives, objectives))
+    found = fronts(values)
+
+    for moved in range(1, objectives):
+        assert found.tolist() == fronts(np.roll(values, moved, axis=1)).tolist()
+    assert (found[:2000] >= fronts(values[:2000])).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 3))
+def test_room_does_not_depend_on_how_groups_are_called(seed: int, count: int, objectives: int) -> None:
+    """Short numbers, long ones and those below 0; with values that are level and without."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 5, (count, objectives)) if seed % 2 else rng.random((count, objectives))
+    group = rng.integers(0, 4, count)
+    names = np.array([-(10**12), 7, 40_000, 10**12])
+
+    assert crowding(values, group).tolist() == crowding(values, names[group]).tolist()
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

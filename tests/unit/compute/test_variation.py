@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from dspy_optimization.compute import variation
 from dspy_optimization.compute.variation import (
     Population,
     Space,
@@ -123,6 +124,32 @@ def test_genes_change_as_often_as_they_are_told_to_and_never_to_the_same(chance:
     assert [0.0, chance, chance, chance] == pytest.approx(changed.tolist(), abs=0.02)
     moved = (born.numbers != parents.with_more(parents).numbers).mean(axis=0)
     assert [chance, chance, 0.0, chance] == pytest.approx(moved.tolist(), abs=0.02)
+
+
+@pytest.mark.parametrize("chance", [1e-300, 1e-4, 0.02, 0.2, 0.3, 1.0])
+def test_who_is_chosen_is_so_independently_of_others(chance: float) -> None:
+    """How many are chosen is binomial, and every place is chosen as often as any other."""
+    rng, count, times = np.random.default_rng(0), 50, 4000
+    drawn = [variation._chosen(count, chance, rng) for _ in range(times)]
+
+    for places in drawn:
+        assert (np.diff(places) > 0).all()
+        assert ((places >= 0) & (places < count)).all()
+    number = np.array([len(places) for places in drawn])
+    assert abs(number.mean() - count * chance) <= 4.5 * math.sqrt(count * chance * (1.0 - chance) / times)
+    if 0.01 < chance < 1.0:
+        by_place = np.bincount(np.concatenate(drawn), minlength=count)
+        assert number.var() == pytest.approx(count * chance * (1.0 - chance), rel=0.1)
+        assert stats.chisquare(by_place).pvalue > 0.01
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 16.0, 21.0, 63.0, 64.0, 65.0, 2.5])
+def test_powers_are_those_of_the_library(exponent: float) -> None:
+    base = np.random.default_rng(0).random(100)
+    before = base.copy()
+
+    assert np.allclose(base**exponent, variation._power(base, exponent), rtol=1e-13, atol=0.0)
+    assert before.tolist() == base.tolist()
 
 
 def test_a_changed_code_is_any_other_alike() -> None:
