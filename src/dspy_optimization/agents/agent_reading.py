@@ -1,11 +1,11 @@
 """Reading one agent configuration, part by part, from JSON that is plain but not yet believed."""
 
 import re
-from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from dspy_optimization.agents.allow_list import AllowList, CodeUse
 from dspy_optimization.agents.candidate import ComponentName, ComponentValue
+from dspy_optimization.agents.component_settings import PARAMETERS, ComponentSettings, ModuleKind
 from dspy_optimization.agents.config import (
     AgentConfig,
     AgentKind,
@@ -45,17 +45,6 @@ _COMPONENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]'\"-]{0,199}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}")
 _ROLES = ("task", "reflection", "judge")
 _ADAPTERS = ("chat", "json", "xml")
-_WHOLE_PARAMETERS: Mapping[str, tuple[int, int]] = {
-    "max_tokens": (1, 1_000_000),
-    "top_k": (1, 1_000_000),
-    "seed": (0, (1 << 31) - 1),
-}
-_PARAMETERS: Mapping[str, tuple[float, float]] = {
-    "temperature": (0.0, 2.0),
-    "top_p": (0.0, 1.0),
-    "presence_penalty": (-2.0, 2.0),
-    "frequency_penalty": (-2.0, 2.0),
-}
 
 
 class AgentReader:
@@ -209,14 +198,66 @@ def _component(name: str, value: Json, parent: str) -> Component:
             f"{parent}: a component name is wanted, found {shown(name)}; possible: the path of a part of the agent, "
             "such as predict, extract.predict or steps[0].predict"
         )
-    block = Block(value, where, ("instructions", "demos", "frozen"), REFUSED_ANYWHERE)
+    block = Block(value, where, ("instructions", "demos", "settings", "frozen"), REFUSED_ANYWHERE)
     frozen = block.flag("frozen", False)
+    settings = _settings(block.get("settings"), block.at("settings"))
     if "instructions" not in block:
         if "demos" in block:
             block.need("instructions", "a component with demos says its instructions too")
-        return Component(frozen=frozen)
+        return Component(how=None if settings.empty else settings, frozen=frozen)
     text = block.text("instructions", max_bytes=MAX_INSTRUCTIONS_BYTES)
-    return Component(value=ComponentValue(instructions=text, demos=_demos(block, None)), frozen=frozen)
+    said = ComponentValue(instructions=text, demos=_demos(block, None), settings=settings)
+    return Component(value=said, frozen=frozen)
+
+
+def _settings(value: Json, where: str) -> ComponentSettings:
+    """Return how a component is asked; whether the agent can do it shows when it is built."""
+    if value is None:
+        return ComponentSettings()
+    block = Block(value, where, ("model", "parameters", "kind", "tools"), REFUSED_ANYWHERE)
+    return ComponentSettings(
+        model=_model_name(block, "model") if "model" in block else None,
+        parameters=_parameters(
+            Block(block.mapping("parameters"), block.at("parameters"), tuple(PARAMETERS), REFUSED_ANYWHERE)
+        ),
+        kind=block.one_of("kind", ModuleKind) if "kind" in block else None,
+        tools=_tool_names(block) if "tools" in block else None,
+    )
+
+
+def _tool_names(block: Block) -> tuple[str, ...]:
+    """Return the names, each once; they choose among what the agent was allowed, so nothing is loaded by them."""
+    names: list[str] = []
+    for number, name in enumerate(block.items("tools", MAX_TOOLS)):
+        where = f"{block.at('tools')}[{number}]"
+        if not isinstance(name, str):
+            raise InvalidRequestError(
+                f"{where}: the name of one of the agent's tools is wanted, found {shown(name)}; possible: the name "
+                "of the function, such as search"
+            )
+        if name in names:
+            raise InvalidRequestError(f"{where}: every tool stands once, found {name} twice; possible: remove one")
+        names.append(name)
+    return tuple(names)
+
+
+def _model_name(block: Block, key: str) -> str:
+    name = block.text(key, possible="a name among the models of the settings")
+    if _MODEL_NAME.fullmatch(name) is None:
+        raise block.wrong(key, "the name of a model", "a name among the models of the settings")
+    return name
+
+
+def _parameters(block: Block) -> dict[str, float | int]:
+    parameters: dict[str, float | int] = {}
+    for key, span in PARAMETERS.items():
+        if key not in block:
+            continue
+        if span.whole:
+            parameters[key] = block.whole(key, None, low=int(span.low), high=int(span.high))
+        else:
+            parameters[key] = block.number(key, None, low=span.low, high=span.high, open_low=span.open_low)
+    return parameters
 
 
 def _demo_fields(kind: AgentKind, rule: KindRule, signature: Signature | None) -> tuple[str, ...] | None:
@@ -251,21 +292,10 @@ def _model(value: Json, where: str) -> ModelChoice:
         return ModelChoice()
     if isinstance(value, str):
         value = {"role" if value in _ROLES else "name": value}
-    block = Block(value, where, ("role", "name", *_PARAMETERS, *_WHOLE_PARAMETERS), REFUSED_ANYWHERE)
+    block = Block(value, where, ("role", "name", *PARAMETERS), REFUSED_ANYWHERE)
     role = block.one_of("role", _ROLES, "task")
-    name = None
-    if "name" in block:
-        name = block.text("name", possible="a name among the models of the settings")
-        if _MODEL_NAME.fullmatch(name) is None:
-            raise block.wrong("name", "the name of a model", "a name among the models of the settings")
-    parameters: dict[str, float | int] = {}
-    for key, (low, high) in _PARAMETERS.items():
-        if key in block:
-            parameters[key] = block.number(key, None, low=low, high=high, open_low=key == "top_p")
-    for key, (lowest, highest) in _WHOLE_PARAMETERS.items():
-        if key in block:
-            parameters[key] = block.whole(key, None, low=lowest, high=highest)
-    return ModelChoice(role=role, name=name, parameters=parameters)
+    name = _model_name(block, "name") if "name" in block else None
+    return ModelChoice(role=role, name=name, parameters=_parameters(block))
 
 
 def _checked_url(address: str, where: str) -> SplitResult:

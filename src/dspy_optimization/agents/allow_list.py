@@ -20,6 +20,7 @@ class CodeUse(StrEnum):
     TOOL = "tools"  # an agent calls it
     ENTRYPOINT = "entrypoints"  # it builds a program
     METRIC = "metrics"  # it scores an answer
+    ALGORITHM = "algorithms"  # it searches for better candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class AllowList:
     entrypoints: frozenset[str] = frozenset()
     metrics: frozenset[str] = frozenset()
     http_hosts: frozenset[str] = frozenset()
+    algorithms: frozenset[str] = frozenset()
 
     def of(self, use: CodeUse) -> frozenset[str]:
         """Return the entries for one use."""
@@ -44,6 +46,8 @@ class AllowList:
                 return self.entrypoints
             case CodeUse.METRIC:
                 return self.metrics
+            case CodeUse.ALGORITHM:
+                return self.algorithms
 
     def check(self, use: CodeUse, name: str, where: str) -> str:
         """Return the name when it is allowed.

@@ -8,6 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import NewType
 
+from dspy_optimization.agents.component_settings import ComponentSettings
 from dspy_optimization.events import Json
 
 ComponentName = NewType("ComponentName", str)
@@ -26,15 +27,18 @@ def content_hash(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentValue:
-    """What one component says and shows to the model."""
+    """What one component says and shows to the model, and how it is asked."""
 
     instructions: str
     demos: tuple[Mapping[str, Json], ...] = ()
     """Field name → value, inputs and outputs together; in the order the model sees them."""
+    settings: ComponentSettings = field(default_factory=ComponentSettings)
 
     def to_json(self) -> dict[str, Json]:
-        """Return the value as plain JSON."""
-        return {"instructions": self.instructions, "demos": [dict(demo) for demo in self.demos]}
+        """Return the value as plain JSON; settings that say nothing are left out."""
+        settings = self.settings.to_json()
+        texts: dict[str, Json] = {"instructions": self.instructions, "demos": [dict(demo) for demo in self.demos]}
+        return {**texts, "settings": settings} if settings else texts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ from dspy_optimization.agents.candidate import (
     Fingerprint,
     content_hash,
 )
+from dspy_optimization.agents.component_settings import ComponentSettings
+from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 
 
@@ -55,8 +57,24 @@ class Component:
 
     value: ComponentValue | None = None
     """None: as the kind and the signature give it."""
+    how: ComponentSettings | None = None
+    """How it is asked, where the texts stay as they are given; None wherever `value` says so itself."""
     frozen: bool = False
     """True: no algorithm may change it."""
+
+    def __post_init__(self) -> None:
+        if self.value is not None and self.how is not None:
+            raise InvalidRequestError(
+                "a component: wanted: settings beside the texts of its value; found: settings at two places; "
+                "possible: those of the value"
+            )
+
+    @property
+    def settings(self) -> ComponentSettings:
+        """How it is asked, as far as the configuration says so."""
+        if self.value is not None:
+            return self.value.settings
+        return ComponentSettings() if self.how is None else self.how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +132,13 @@ class AgentConfig:
         from dspy_optimization.agents.loading import agent_to_json
 
         return agent_to_json(self)
+
+    @property
+    def named_models(self) -> frozenset[str]:
+        """The models that it, its components and its steps choose by name."""
+        said = {settings.model for settings in (part.settings for part in self.components.values())}
+        steps = frozenset[str]().union(*(step.agent.named_models for step in self.steps))
+        return steps | {name for name in (self.model.name, *said) if name is not None}
 
     @property
     def version(self) -> Fingerprint:

@@ -91,7 +91,9 @@ def _model_to_json(model: ModelChoice) -> Json:
 
 
 def _component_to_json(part: Component) -> Json:
-    value = {} if part.value is None else part.value.to_json()
+    value: dict[str, Json] = {} if part.value is None else part.value.to_json()
+    if part.how is not None:
+        value["settings"] = part.how.to_json()
     return {**value, "frozen": part.frozen}
 
 

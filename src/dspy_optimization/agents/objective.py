@@ -33,6 +33,10 @@ class Objective:
         """Return the value so that higher is better."""
         return value if self.direction is Direction.MAXIMIZE else -value
 
+    def holds(self, mean: float, baseline: float) -> bool:
+        """Say whether a mean is worse than the baseline's by no more than the margin of a guardrail."""
+        return self.oriented(mean) >= self.oriented(baseline) - self.margin * abs(baseline) - 1e-12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objectives:
@@ -61,7 +65,7 @@ class Objectives:
         """
         goals = [item for item in self.items if not item.guardrail]
         total = sum(item.weight for item in goals)
-        return sum(item.weight * self._utility(item, scores[item.metric].value) for item in goals) / total
+        return sum(item.weight * self.utility(item, scores) for item in goals) / total
 
     def full_marks(self, scores: Mapping[str, Score]) -> bool:
         """Say whether an answer could not be better: every metric to maximize is at its best value.
@@ -75,7 +79,9 @@ class Objectives:
             for item in goals
         )
 
-    def _utility(self, objective: Objective, value: float) -> float:
+    def utility(self, objective: Objective, scores: Mapping[str, Score]) -> float:
+        """Return what one goal is worth, higher is better; see `scalar`."""
+        value = scores[objective.metric].value
         if objective.direction is Direction.MAXIMIZE:
             return value
         scale = self.scales.get(objective.metric, 1.0)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName
+from dspy_optimization.agents.component_settings import Choices
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.example import Prediction
 from dspy_optimization.evaluation.model import ModelRequest, ModelResponse, Role
@@ -36,14 +37,29 @@ class RunnableAgent(Protocol):
         """Components no algorithm may change."""
         ...
 
+    @property
+    def choices(self) -> Mapping[ComponentName, Choices]:
+        """What a candidate may settle of each component beside its texts; every component has an entry."""
+        ...
+
     def run(self, candidate: Candidate, inputs: Mapping[str, Json], calls: Calls) -> Prediction:
-        """Return what the agent with this candidate answers; a failed program is a prediction with `failure`."""
+        """Return what the agent with this candidate answers; a failed program is a prediction with `failure`.
+
+        Raises:
+            StopSearch: the work has to end.
+            InvalidRequestError: the candidate names what `baseline` or `choices` do not have; nothing was paid.
+        """
         ...
 
 
 class AgentBuilder(Protocol):
     """Turns configurations into agents that run."""
 
-    def build(self, config: AgentConfig) -> RunnableAgent:
-        """Return the runnable agent, or raise `InvalidRequestError`."""
+    def build(self, config: AgentConfig, *, without_models: frozenset[str] = frozenset()) -> RunnableAgent:
+        """Return the runnable agent, or raise `InvalidRequestError`.
+
+        Args:
+            config: the agent.
+            without_models: named models of the settings that no component may choose.
+        """
         ...

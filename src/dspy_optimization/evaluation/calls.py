@@ -25,7 +25,8 @@ What ends a call without an answer:
     anything else, Ctrl-C    lost     what was held   the same; whether it was answered cannot be known
 
 Every `StopSearch` is also set on the scope's stop signal, so that a thread pool that lost one meets it again.
-A refusal is remembered as an answer is, so a search that repeats itself does not send it twice. A time-out
+A request may name a model (`ModelRequest.model`): it is asked, and priced, in place of the role's, on the account of
+the role. A refusal is remembered as an answer is, so a search that repeats itself does not send it twice. A time-out
 counts as failed although its server may have billed it: nobody says so.
 
 A call is lost, and paid again after a resume, when the process dies between 7 and the group commit after 8.
@@ -36,19 +37,22 @@ go on with their own answer, and the store keeps the first; a replay of the seco
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 from uuid import UUID, uuid4
 
 from dspy_optimization.errors import (
+    BudgetUnknownError,
     CancelRequested,
     InfrastructureError,
     InfrastructureFailed,
     ModelAuthError,
     ModelError,
     ModelRequestError,
+    RequestFailed,
     StopSearch,
     TurnOver,
 )
@@ -70,6 +74,9 @@ MAX_IN_FLIGHT = 1024
 REMEMBERED_ANSWERS = 1024
 """How many answers a session keeps in memory; the store has all of them."""
 
+_Asked: TypeAlias = tuple[Role, str | None]
+"""Whose model is asked: the role's, or the one of this name."""
+
 REFUSALS_WITHOUT_ANSWER = 5
 """So many different requests of a role refused and none answered: not the requests are at fault, the set-up is."""
 
@@ -84,6 +91,7 @@ class LedgerSession:
         self,
         *,
         models: Mapping[Role, LanguageModel],
+        named: Mapping[str, LanguageModel],
         reader: GroupLookUp,
         cashier: Cashier,
         landing_seconds: float,
@@ -92,12 +100,13 @@ class LedgerSession:
         """Take what `open` prepared: use that."""
         self._reader = reader
         self._models = dict(models)
+        self._named = named
         self._cashier = cashier
         self._landing_seconds = landing_seconds
         self._memory = Memory(remembered_answers)
         self._flights: dict[CallKey, Flight] = {}
-        self._answered: set[Role] = set()
-        self._refused: dict[Role, int] = dict.fromkeys(Role, 0)
+        self._answered: set[_Asked] = set()
+        self._refused: Counter[_Asked] = Counter()
         self._closed = False
         self._changed = threading.Condition()
 
@@ -108,6 +117,7 @@ class LedgerSession:
         optimization_id: OptimizationId,
         *,
         models: Mapping[Role, LanguageModel],
+        named: Mapping[str, LanguageModel] | None = None,
         limits: Limits,
         now: Callable[[], datetime],
         warn: Callable[[BudgetWarning], None],
@@ -127,6 +137,7 @@ class LedgerSession:
             store: the tenant's ledger.
             optimization_id: whose bill it is.
             models: who answers in which role; retries, rate limits and slots are theirs.
+            named: who answers requests that name a model, on the account of the role that asks.
             limits: caps over all roles and resumes.
             now: aware, UTC; for what is written down.
             warn: told when 50 and 80 % of a cap are used.
@@ -159,6 +170,7 @@ class LedgerSession:
         )
         return cls(
             models=models,
+            named={} if named is None else named,
             reader=GroupLookUp(store, patience=patience, pause=sleep),
             cashier=cashier,
             landing_seconds=patience_seconds,
@@ -221,14 +233,37 @@ class LedgerSession:
     ) -> None:
         self.close()
 
-    def model(self, role: Role) -> LanguageModel:
-        """Return who answers in this role. Raises `ModelError` when nobody does."""
+    def model(self, role: Role, name: str | None = None) -> LanguageModel:
+        """Return who answers in this role, or by this name.
+
+        Raises:
+            ModelError: nobody does.
+            RequestFailed: dollars are capped and the price of the named model is not known.
+        """
+        if name is not None:
+            return self._named_model(name)
         model = self._models.get(role)
         if model is None:
             known = ", ".join(sorted(self._models)) or "none"
             raise ModelError(
                 f"wanted: a model for the role {role.value}; found: models for {known}; possible: name one in the "
                 "settings, then resume"
+            )
+        return model
+
+    def _named_model(self, name: str) -> LanguageModel:
+        model = self._named.get(name)
+        if model is None:
+            raise ModelError(
+                f"wanted: the model named {name}; found: {', '.join(sorted(self._named)) or 'no named model'}; "
+                "possible: list it in the settings again, then resume"
+            )
+        if self.budget.limits.max_cost_usd is not None and model.price is None:
+            raise RequestFailed(
+                BudgetUnknownError(
+                    f"wanted: the price of the model named {name}, because max_cost_usd is set; found: none for "
+                    f"{model.identity}; possible: state its price in the settings, or cap calls or tokens"
+                )
             )
         return model
 
@@ -281,15 +316,16 @@ class LedgerSession:
     def _learn(self, question: Question, outcome: ModelResponse | ModelError | None) -> None:
         if isinstance(outcome, ModelResponse):
             self._memory.keep(question.key, outcome)
-            self._answered.add(question.role)
+            self._answered.add(_asked(question.role, question.request))
         elif isinstance(outcome, ModelRequestError):
             self._memory.keep(question.key, outcome)
-            self._refused[question.role] += 1
+            self._refused[_asked(question.role, question.request)] += 1
 
-    def refuses_everything(self, role: Role) -> bool:
-        """Say whether the model of a role refused whatever it was asked."""
+    def refuses_everything(self, role: Role, request: ModelRequest) -> bool:
+        """Say whether the model that such a request goes to refused whatever it was asked."""
+        asked = _asked(role, request)
         with self._changed:
-            return role not in self._answered and self._refused[role] >= REFUSALS_WITHOUT_ANSWER
+            return asked not in self._answered and self._refused[asked] >= REFUSALS_WITHOUT_ANSWER
 
 
 class CallScope:
@@ -319,6 +355,11 @@ class CallScope:
         return len(self._asked)
 
     @property
+    def calls_left(self) -> int | None:
+        """Different calls it may still ask for, paid or known; None: as many as it wants."""
+        return None if self._allowance_calls is None else max(self._allowance_calls - len(self._asked), 0)
+
+    @property
     def taken(self) -> Spend:
         """What the different calls answered so far take, all roles, paid or known: a replay says the same."""
         return self._taken
@@ -332,7 +373,7 @@ class CallScope:
         """
         self._stop.check()
         try:
-            model = self._session.model(role)
+            model = self._session.model(role, request.model)
             key = call_key(model.identity, request)
             self._admit(key)
             question = Question(
@@ -349,8 +390,8 @@ class CallScope:
             self._stop.stop(reason)
             raise
         except ModelRequestError as error:
-            if self._session.refuses_everything(role):
-                self._fail(_refuses_everything(role, error))
+            if self._session.refuses_everything(role, request):
+                self._fail(_refuses_everything(_asked(role, request), error))
             raise
         except InfrastructureError as error:
             self._fail(error)
@@ -392,9 +433,15 @@ def _again(error: ModelError) -> ModelError:
     return again
 
 
-def _refuses_everything(role: Role, error: ModelRequestError) -> ModelError:
+def _asked(role: Role, request: ModelRequest) -> _Asked:
+    """Return whom a request goes to."""
+    return role, request.model
+
+
+def _refuses_everything(asked: _Asked, error: ModelRequestError) -> ModelError:
+    role, name = asked
     return ModelError(
-        f"wanted: answers of the {role.value} model; found: it refused the first {REFUSALS_WITHOUT_ANSWER} requests "
-        f"or more and answered none; last: {error}; possible: change the model, its parameters or its context "
-        "size, then resume"
+        f"wanted: answers of the {role.value if name is None else name} model; found: it refused the first "
+        f"{REFUSALS_WITHOUT_ANSWER} requests or more and answered none; last: {error}; possible: change the model, "
+        "its parameters or its context size, then resume"
     )

@@ -151,7 +151,7 @@ def validate(
                 "results or another order; possible: evaluate the whole test split"
             )
     alpha = reuse_level(terms.alpha, terms.test_split_use)
-    clusters = _clusters(examples)
+    clusters = clusters_of(examples)
     comparisons = {
         item.metric: _compare(item, baseline, optimized, clusters, terms, alpha) for item in terms.objectives.items
     }
@@ -200,12 +200,13 @@ def paired_difference(
 
     Both sequences are in the order of the examples. For what is shown beside the verdict, never for it.
     """
-    sample = _sample(objective, without, with_, _clusters(examples))
+    sample = _sample(objective, without, with_, clusters_of(examples))
     comparison = compare(sample, alpha=0.05, minimum_effect=0.0, rng=_rng(seed, objective.metric, "difference"))
     return _estimate(comparison.difference, comparison.interval, comparison.n, 0.95, objective)
 
 
-def _clusters(examples: Sequence[Example]) -> tuple[str, ...] | None:
+def clusters_of(examples: Sequence[Example]) -> tuple[str, ...] | None:
+    """Return the cluster of every example, those that have none in one of their own; None when nobody has one."""
     if all(example.cluster is None for example in examples):
         return None
     return tuple(example.cluster if example.cluster is not None else f"alone/{example.id}" for example in examples)

@@ -43,6 +43,8 @@ class ModelRequest:
     """OpenAI chat body without `model`, `stream` and `n`."""
     sample: str = ""
     """Distinguishes draws that ask the same on purpose: rollout id and index; empty for the one answer."""
+    model: str | None = None
+    """Who is asked in place of the role's model: a name among those the settings list. No part of the question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,9 @@ from agent_samples import ALLOWED, MINIMAL, minimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
+from dspy_optimization.agents.component_settings import ComponentSettings, ModuleKind
 from dspy_optimization.agents.config import (
     AgentConfig,
     AgentKind,
@@ -40,10 +42,20 @@ def signatures(draw) -> Signature:
 
 
 demos = st.lists(st.dictionaries(names, json_values, min_size=1, max_size=2), max_size=2).map(tuple)
-values = st.builds(ComponentValue, instructions=texts, demos=demos)
+settings = st.builds(
+    ComponentSettings,
+    model=st.none() | st.sampled_from(["house", "openai/gpt-4o-mini"]),
+    parameters=st.fixed_dictionaries(
+        {}, optional={"temperature": st.floats(0, 2), "top_k": st.integers(1, 99), "top_p": st.floats(0.1, 1)}
+    ),
+    kind=st.sampled_from([None, *ModuleKind]),
+    tools=st.none() | st.lists(names, unique=True, max_size=3).map(tuple),
+)
+values = st.builds(ComponentValue, instructions=texts, demos=demos, settings=settings)
 components = st.dictionaries(
     st.sampled_from(["predict", "extract.predict", "steps[0].predict"]).map(ComponentName),
-    st.builds(Component, value=st.none() | values, frozen=st.booleans()),
+    st.builds(Component, value=st.none() | values, frozen=st.booleans())
+    | st.builds(Component, how=settings.filter(lambda one: not one.empty), frozen=st.booleans()),
     max_size=2,
 )
 models = st.builds(
@@ -204,3 +216,65 @@ def test_a_candidate_goes_in_and_frozen_marks_stay() -> None:
     assert better.components == {"predict": Component(value=value, frozen=True)}
     assert better == agent_from_json(better.to_json(), allowed=ALLOWED)
     assert config.version != better.version
+
+
+def test_a_component_says_how_it_is_asked_with_and_without_texts(tmp_path: Path) -> None:
+    """In a file, beside instructions or alone; a candidate then says it in their place, for its own."""
+    (tmp_path / "agent.yaml").write_text(
+        """
+kind: react
+signature: {instructions: Answer., inputs: [question], outputs: [answer]}
+tools: [tools_here:search]
+components:
+  react:
+    settings: {model: large, parameters: {temperature: 1, max_tokens: 64}, tools: [search]}
+  extract.predict:
+    instructions: Extract it.
+    settings: {parameters: {temperature: 0.5}}
+    frozen: true
+""",
+        encoding="utf-8",
+    )
+    allowed = AllowList(tools=frozenset({"tools_here:search"}))
+    react, extract = ComponentName("react"), ComponentName("extract.predict")
+
+    config = load_agent_file(tmp_path / "agent.yaml", allowed)
+
+    told = ComponentSettings(model="large", parameters={"temperature": 1.0, "max_tokens": 64}, tools=("search",))
+    assert (None, told) == (config.components[react].value, config.components[react].settings)
+    assert {"temperature": 0.5} == config.components[extract].settings.parameters
+    assert {"large"} == config.named_models
+    other = Candidate(components={react: ComponentValue(instructions="Look it up.")})
+    changed = config.with_candidate(other)
+    assert (ComponentSettings(), frozenset()) == (changed.components[react].settings, changed.named_models)
+    assert changed == agent_from_json(agent_to_json(changed), allowed=allowed)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"temperature": 0.5}, "'temperature' is no known key; possible keys: model, parameters, kind, tools"),
+        ({"parameters": {"temperature": 3}}, "parameters.temperature: a number from 0 to 2 is wanted, found int 3"),
+        ({"parameters": {"api_base": "x"}}, "api_base is refused"),
+        ({"model": {"name": "x"}}, "settings.model: text is wanted, found dict"),
+        ({"model": "no name"}, "the name of a model is wanted"),
+        ({"kind": "react"}, "settings.kind: .*react.* is not known.*possible: predict, chain_of_thought"),
+        ({"tools": "search"}, "settings.tools: a list is wanted"),
+        ({"tools": [1]}, r"settings.tools\[0\]: the name of one of the agent's tools is wanted"),
+        ({"tools": ["a", "a"]}, r"settings.tools\[1\]: every tool stands once, found a twice"),
+    ],
+)
+def test_settings_that_no_component_could_have_are_refused(said: dict, message: str) -> None:
+    """Naming the place, what stands there and what is possible."""
+    data = {**minimal(AgentKind.PREDICT), "components": {"self": {"settings": said}}}
+
+    with pytest.raises(InvalidRequestError, match=message):
+        agent_from_json(data, allowed=ALLOWED)
+
+
+def test_settings_stand_at_one_place() -> None:
+    """Those of a value are the value's own."""
+    value = ComponentValue(instructions="x")
+
+    with pytest.raises(InvalidRequestError, match="found: settings at two places"):
+        Component(value=value, how=ComponentSettings(model="large"))

@@ -24,6 +24,7 @@ from dspy_optimization.errors import (
     ModelError,
     ModelRequestError,
     PauseRequested,
+    RequestFailed,
     StopSearch,
     StoreError,
     TurnOver,
@@ -885,3 +886,108 @@ def test_after_a_kill_only_calls_in_flight_are_paid_again(steps: int, branches: 
     assert after.calls == total + len(started)
     assert life.sent + len(model.requests) <= total + len(started)
     assert tables.bill(OPTIMIZATION).total.calls == after.calls
+
+
+def named(name: str, text: str) -> ModelRequest:
+    return replace(chat_request(text), model=name)
+
+
+def test_a_named_model_answers_at_its_own_price_and_under_its_own_key() -> None:
+    """On the account of the role that asks; the role's own model, asked the same, is another call."""
+    store = MemoryLedger()
+    own, large = (
+        ScriptedModel(price=PRICE),
+        ScriptedModel(identity="large", price=Price(prompt_usd=9e6, completion_usd=0)),
+    )
+    with open_named(store, own, {"big": large}) as session:
+        scope = session.scope("one", StopSignal())
+        scope.call(Role.TASK, chat_request("a"))
+        first = scope.call(Role.TASK, named("big", "a"))
+        again = scope.call(Role.TASK, named("big", "a"))
+        bill = session.bill()
+
+    charges = {charge.model: charge for charge in store.charges}
+    assert (first, 1, 1) == (again, len(own.requests), len(large.requests))
+    assert {"scripted", "large"} == set(charges)
+    assert charges["scripted"].key != charges["large"].key
+    assert 9.0 * first.prompt_tokens == charges["large"].cost_usd
+    assert {Role.TASK} == set(bill.by_role)
+    assert pytest.approx(charges["scripted"].cost_usd + charges["large"].cost_usd) == bill.total.cost_usd
+    with open_named(store, own, {"big": ScriptedModel(identity="large")}) as session:
+        assert first == session.scope("two", StopSignal()).call(Role.TASK, named("big", "a"))
+
+
+def test_a_name_that_is_another_name_of_the_role_s_model_asks_nothing_anew() -> None:
+    """The key is who answers, not what it is called."""
+    model = ScriptedModel(price=PRICE)
+    with open_named(MemoryLedger(), model, {"same": model}) as session:
+        scope = session.scope("one", StopSignal())
+        assert scope.call(Role.TASK, chat_request("a")) == scope.call(Role.TASK, named("same", "a"))
+
+    assert 1 == len(model.requests)
+
+
+def test_a_model_without_a_name_in_the_settings_pauses_the_work() -> None:
+    """Somebody took it out of the settings: nothing is scored for that."""
+    with open_named(MemoryLedger(), ScriptedModel(), {"big": ScriptedModel()}) as session:
+        error = raised(lambda: session.scope("one", StopSignal()).call(Role.TASK, named("huge", "a")))
+
+    assert isinstance(error, InfrastructureFailed)
+    assert "wanted: the model named huge; found: big; possible: list it in the settings again" in str(error)
+
+
+def test_a_dollar_cap_reaches_named_models() -> None:
+    """Their worst case is held at their own price; one without a price is never asked."""
+    dear = ScriptedModel(identity="dear", price=Price(prompt_usd=1e6, completion_usd=1e6))
+    free = ScriptedModel(identity="free")
+    session = open_named(
+        MemoryLedger(), ScriptedModel(price=PRICE), {"dear": dear, "free": free}, limits=Limits(max_cost_usd=10.0)
+    )
+    with session:
+        ask(session.scope("one", StopSignal()), "a")
+        spent = raised(lambda: session.scope("one", StopSignal()).call(Role.TASK, named("dear", "a")))
+        stop = StopSignal()
+        unknown = raised(lambda: session.scope("one", stop).call(Role.TASK, named("free", "a")))
+
+    assert isinstance(spent, BudgetSpent)
+    assert isinstance(unknown, RequestFailed)
+    assert isinstance(unknown.error, BudgetUnknownError)
+    assert "the price of the model named free" in str(unknown)
+    assert unknown is stop.reason
+    assert [[], []] == [list(dear.requests), list(free.requests)]
+
+
+def test_a_named_model_that_refuses_everything_is_told_apart_from_the_role_s() -> None:
+    """The role's answers do not speak for it."""
+
+    def refuse(request: ModelRequest) -> str:
+        raise ModelRequestError("no")
+
+    with open_named(MemoryLedger(), ScriptedModel(), {"big": ScriptedModel(refuse, identity="big")}) as session:
+        scope = session.scope("one", StopSignal())
+        ask(scope, "fine")
+        errors = [
+            raised(lambda text=str(number): scope.call(Role.TASK, named("big", text)))
+            for number in range(REFUSALS_WITHOUT_ANSWER)
+        ]
+
+    assert all(isinstance(one, ModelRequestError) for one in errors[:-1])
+    assert isinstance(errors[-1], InfrastructureFailed)
+    assert "answers of the big model" in str(errors[-1])
+
+
+def open_named(
+    store: LedgerStore, model: LanguageModel, by_name: Mapping[str, LanguageModel], limits: Limits | None = None
+) -> LedgerSession:
+    clock = FixedClock()
+    return LedgerSession.open(
+        store,
+        OPTIMIZATION,
+        models=dict.fromkeys(Role, model),
+        named=by_name,
+        limits=limits or Limits(),
+        now=clock.now,
+        warn=lambda _: None,
+        seconds=clock.seconds,
+        sleep=clock.sleep,
+    )

@@ -4,6 +4,9 @@
     <directory>/agent.json      the configuration, saying what the optimized components say
     <directory>/program.json    the same as DSPy's own state: `program.load("program.json")` in bare DSPy takes it
 
+DSPy's state has no place for a component's model, parameters, kind and tools: `agent.json` alone says them, and
+`load_agent` builds the program with them. Who loads `program.json` in bare DSPy builds a program that has them
+(`how_to_use` writes down how).
 No LM block is written or read, no class path, no pickle. Reading goes through the configuration's own reader and the
 allow-list; `program.json` is compared with it and never handed to DSPy's loader, which sets any attribute a file names.
 """
@@ -21,6 +24,7 @@ from typing import Any, cast
 
 import dspy
 
+from dspy_optimization.adapters.dspy.asking import instructions_of, settings_of
 from dspy_optimization.adapters.dspy.components import components, demo_to_json, read_candidate
 from dspy_optimization.adapters.dspy.runnable import DspyAgent, DspyAgents
 from dspy_optimization.agents.candidate import Candidate, ComponentValue, Fingerprint
@@ -139,6 +143,8 @@ def _predictor_state(predictor: Any) -> dict[str, Json]:
 def candidate_from_state(state: object, program: Any) -> Candidate:
     """Return what a DSPy state says of a program's components; untrusted, so only instructions and demos are taken.
 
+    How they are asked no state says: it is what the program was built with.
+
     Raises:
         InvalidRequestError: other components, other keys, an LM, decision fields, or sizes beyond the caps.
     """
@@ -162,7 +168,9 @@ def _component(state: Mapping[str, Json], where: str, predictor: Any) -> Compone
         raise InvalidRequestError(f"{where}: exactly {', '.join(sorted(_STATE_KEYS))} are wanted, differs in {odd}")
     if state["lm"] is not None or state["traces"] or state["train"]:
         raise InvalidRequestError(f"{where}: no lm, traces and train are wanted, found some; possible: remove them")
-    instructions = _object(state["signature"], f"{where}.signature").get("instructions")
+    instructions: object = _object(state["signature"], f"{where}.signature").get("instructions")
+    if instructions == str(predictor.signature.instructions):
+        instructions = instructions_of(predictor)  # with the tools that it may not call, as a candidate says them
     if not isinstance(instructions, str) or len(instructions.encode()) > MAX_INSTRUCTIONS_BYTES:
         raise InvalidRequestError(f"{where}: instructions of at most {MAX_INSTRUCTIONS_BYTES} bytes are wanted")
     demos = state["demos"]
@@ -176,7 +184,11 @@ def _component(state: Mapping[str, Json], where: str, predictor: Any) -> Compone
                 f"{where}.demos[{number}]: fields among {', '.join(sorted(fields))} are wanted, "
                 f"found {', '.join(sorted(unknown))}"
             )
-    return ComponentValue(instructions=instructions, demos=tuple(cast("list[dict[str, Json]]", demos)))
+    return ComponentValue(
+        instructions=instructions,
+        demos=tuple(cast("list[dict[str, Json]]", demos)),
+        settings=settings_of(predictor),
+    )
 
 
 def _encoded(value: object) -> bytes:

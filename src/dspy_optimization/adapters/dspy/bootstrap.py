@@ -9,8 +9,8 @@ from dspy.teleprompt import BootstrapFewShotWithRandomSearch
 from dspy.teleprompt.bootstrap import BootstrapFewShot as DspyBootstrapFewShot
 from dspy.teleprompt.vanilla import LabeledFewShot as DspyLabeledFewShot
 
-from dspy_optimization.adapters.dspy.option_checks import at_least
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch, dspy_search
+from dspy_optimization.algorithms.option_checks import at_least
 from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 
 

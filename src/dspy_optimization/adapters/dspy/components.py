@@ -9,6 +9,7 @@ import dspy
 from dspy.primitives.module import set_attribute_by_name
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from dspy_optimization.adapters.dspy.asking import instructions_of, settings_of, settle
 from dspy_optimization.adapters.dspy.json_values import json_value
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue, Fingerprint
 from dspy_optimization.errors import InvalidRequestError
@@ -52,15 +53,19 @@ def components(program: Any) -> dict[ComponentName, Any]:
 def apply(program: Any, candidate: Candidate) -> None:
     """Set what the candidate says, in place; components it does not name stay as they are.
 
+    Whether the models it names exist is for whoever knows the settings.
+
     Raises:
-        InvalidRequestError: the candidate names a component the program lacks.
+        InvalidRequestError: the candidate names a component the program lacks, or one cannot be asked as it says.
     """
     parts = components(program)
     check_names(candidate.components, parts, "the candidate")
     for name, value in candidate.components.items():
         predictor = parts[name]
         predictor.signature = predictor.signature.with_instructions(value.instructions)
-        predictor.demos = [_demo(predictor, demo) for demo in value.demos]
+    settle(program, {name: value.settings for name, value in candidate.components.items()}, parts)
+    for name, value in candidate.components.items():
+        parts[name].demos = [_demo(parts[name], demo) for demo in value.demos]
 
 
 def read_candidate(program: Any, *, origin: str = "", parents: tuple[Fingerprint, ...] = ()) -> Candidate:
@@ -72,8 +77,9 @@ def read_candidate(program: Any, *, origin: str = "", parents: tuple[Fingerprint
     return Candidate(
         components={
             name: ComponentValue(
-                instructions=str(predictor.signature.instructions),
+                instructions=instructions_of(predictor),
                 demos=tuple(demo for demo in (demo_to_json(predictor, one) for one in predictor.demos) if demo),
+                settings=settings_of(predictor),
             )
             for name, predictor in components(program).items()
         },

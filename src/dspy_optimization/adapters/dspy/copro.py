@@ -14,8 +14,8 @@ from typing import Any, ClassVar, cast
 
 from dspy import teleprompt
 
-from dspy_optimization.adapters.dspy.option_checks import above, at_least
 from dspy_optimization.adapters.dspy.search import dspy_search
+from dspy_optimization.algorithms.option_checks import above, at_least
 from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 
 

@@ -90,9 +90,11 @@ def _chat_wire() -> lm15.OpenAIChatLM:
 class LedgerEngine:
     """Answers DSPy's requests through the ledger of one optimization. Thread-safe; copied by reference."""
 
-    def __init__(self, calls: Calls, role: Role, *, capabilities: Capabilities) -> None:
+    def __init__(self, calls: Calls, role: Role, *, capabilities: Capabilities, model: str | None = None) -> None:
         self._calls = calls
         self._role = role
+        self._model = model
+        self._named: dict[str, LedgerEngine] = {}
         self._capabilities = capabilities
         self._wire = _chat_wire()
         self.supports_response_schema = capabilities.response_schema
@@ -102,9 +104,18 @@ class LedgerEngine:
 
     def for_role(self, role: Role) -> "LedgerEngine":
         """Return the engine that asks the model of another role in the same optimization."""
-        if role is self._role:
+        if role is self._role and self._model is None:
             return self
         return LedgerEngine(self._calls, role, capabilities=self._capabilities)
+
+    def for_model(self, name: str) -> "LedgerEngine":
+        """Return the engine that asks a model by its name, on the account of the tasks."""
+        known = self._named.get(name)
+        if known is None:
+            # Two threads may make two: either answers the same.
+            known = LedgerEngine(self._calls, Role.TASK, capabilities=self._capabilities, model=name)
+            self._named[name] = known
+        return known
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the answer to one draw.
@@ -113,7 +124,7 @@ class LedgerEngine:
             lm15.InvalidRequestError: the model refuses this request; DSPy fails the example with it.
             StopSearch: the work has to end; passes through DSPy untouched.
         """
-        asked = ModelRequest(body=self.body(request), sample=_sample(request))
+        asked = ModelRequest(body=self.body(request), sample=_sample(request), model=self._model)
         try:
             answer = self._calls.call(self._role, asked)
         except ModelRequestError as error:
@@ -202,8 +213,13 @@ class LedgerModel(dspy.LM):
     def for_role(self, role: Role) -> "LedgerModel":
         """Return the model of another role of the same optimization, asked with the same parameters."""
         engine = self.engine.for_role(role)
-        if engine is self.engine:
-            return self
+        return self if engine is self.engine else self._through(engine)
+
+    def for_model(self, name: str) -> "LedgerModel":
+        """Return the model of this name in the same optimization, asked with the same parameters and draw."""
+        return self._through(self.engine.for_model(name))
+
+    def _through(self, engine: LedgerEngine) -> "LedgerModel":
         return cast("LedgerModel", self.copy(engine=engine, async_engine=AsyncLedgerEngine(engine)))
 
     def __deepcopy__(self, memo: dict[int, object]) -> "LedgerModel":

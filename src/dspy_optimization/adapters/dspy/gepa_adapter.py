@@ -16,7 +16,7 @@ Neighbours' habits that this module answers to (dspy 3.4.1, gepa 0.1.4):
 
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -32,7 +32,9 @@ from dspy_optimization.adapters.dspy.run_record import failure_in_words
 from dspy_optimization.adapters.dspy.scoring import Scored, engine_example, split_of
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch
 from dspy_optimization.adapters.dspy.student import StudentRun, TraceStep, run_behind
-from dspy_optimization.agents.candidate import ComponentName
+from dspy_optimization.agents.candidate import Candidate, ComponentName
+from dspy_optimization.agents.example import Split
+from dspy_optimization.evaluation.trial import ExampleResult
 
 Texts = dict[str, str]
 """Component → instructions: what GEPA calls a candidate."""
@@ -74,6 +76,8 @@ class SearchAdapter(DspyAdapter):
         self.proposals = 0
         self.failed_proposals = 0
         self.last_failure: str | None = None
+        self.watch: Callable[[Candidate, Split, Sequence[ExampleResult]], None] | None = None
+        """Told of everything that was measured, in gepa's own thread and in its order."""
 
     def build_program(self, candidate: Texts) -> Any:
         """Return the student with the candidate's instructions."""
@@ -135,16 +139,17 @@ class SearchAdapter(DspyAdapter):
             self.failed_proposals += 1
             self.last_failure = failure_in_words(error)
             raise
-        parent = self._candidate(candidate)
-        child = self._candidate({**candidate, **texts})
+        parent = self.candidate(candidate)
+        child = self.candidate({**candidate, **texts})
         self._search.book.descend(child, [parent])
         return texts
 
     def descend(self, candidate: Texts, parents: Sequence[Texts]) -> None:
         """Note where a candidate comes from."""
-        self._search.book.descend(self._candidate(candidate), [self._candidate(one) for one in parents])
+        self._search.book.descend(self.candidate(candidate), [self.candidate(one) for one in parents])
 
-    def _candidate(self, texts: Texts) -> Any:
+    def candidate(self, texts: Texts) -> Candidate:
+        """Return what gepa's candidate is to the engine."""
         return self._search.book.candidate(self.build_program(texts))
 
     def _rollout(self, key: object) -> int:
@@ -165,9 +170,14 @@ class SearchAdapter(DspyAdapter):
         return prediction, self._search.metric(example, prediction)
 
     def _batch(self, program: Any, batch: list[Any], rows: list[tuple[Any, Scored]], *, capture_traces: bool) -> Any:
-        self._search.book.write(
-            self._search.book.candidate(program), split_of(batch[0]), [scored.result for _, scored in rows]
+        candidate, split, results = (
+            self._search.book.candidate(program),
+            split_of(batch[0]),
+            [scored.result for _, scored in rows],
         )
+        self._search.book.write(candidate, split, results)
+        if self.watch is not None:
+            self.watch(candidate, split, results)
         objectives = self._search.problem.objectives
         by_metric = [
             {item.metric: item.oriented(scored.result.scores[item.metric].value) for item in objectives.items}

@@ -149,6 +149,8 @@ class HttpBox:
 class HttpProgram(dspy.Module):
     """A black box as a program: each component is a predictor that holds its text and is never asked itself."""
 
+    asks_no_predictor = True
+
     def __init__(self, box: HttpBox, components: tuple[ComponentName, ...], signature: Any) -> None:
         super().__init__()
         self.box = box

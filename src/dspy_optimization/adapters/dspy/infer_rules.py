@@ -18,8 +18,8 @@ import dspy
 from dspy.teleprompt import InferRules as DspyInferRules
 
 from dspy_optimization.adapters.dspy.bootstrap import BootstrapOptions, bootstrap_runs
-from dspy_optimization.adapters.dspy.option_checks import at_least
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch, dspy_search
+from dspy_optimization.algorithms.option_checks import at_least
 from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
 
 _ASKED_TOO_MUCH = (dspy.LMInvalidRequestError,)

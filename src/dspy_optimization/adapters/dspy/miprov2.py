@@ -8,6 +8,9 @@ Neighbours' habits that this module answers to (dspy 3.4.1):
 - `auto` refuses any other number; without `auto` all are wanted. Here what is not given is worked out.
 - Bootstrapping draws sizes from 1 to `max_bootstrapped_demos`: 0 fails unless no labelled demos are shown either.
 - 80 % of the train split become val unless a val split is given; ours always is.
+
+With `search: racing` DSPy proposes and bootstraps, and its trials do not take place: combinations are drawn, and
+`algorithms.racing` finds the best of them.
 """
 
 import math
@@ -16,10 +19,12 @@ from typing import Any, ClassVar, Literal, cast
 
 import dspy.teleprompt.mipro_optimizer_v2 as dspy_miprov2
 
-from dspy_optimization.adapters.dspy.option_checks import above, at_least
+from dspy_optimization.adapters.dspy.combinations import Combinations, drawn_combinations
 from dspy_optimization.adapters.dspy.proposing import ParallelProposer
 from dspy_optimization.adapters.dspy.search import NEVER, DspySearch, dspy_search
-from dspy_optimization.algorithms.problem import Forecast, Problem, SearchRun, Shape
+from dspy_optimization.algorithms.option_checks import above, at_least
+from dspy_optimization.algorithms.problem import Forecast, Problem, Progress, SearchRun, Shape
+from dspy_optimization.algorithms.racing import RacePlan, race_on_val
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 
@@ -28,7 +33,12 @@ EXAMPLES_FOR_PROPOSALS = 3
 
 
 _AUTO_CANDIDATES = {"light": 6, "medium": 12, "heavy": 18}
+_AUTO_VAL = {"light": 100, "medium": 300, "heavy": 1_000}
 """DSPy 3.4.1, `AUTO_RUN_SETTINGS`."""
+_AUTO_MINIBATCHES_ABOVE = 50
+"""DSPy 3.4.1, `MIN_MINIBATCH_SIZE`."""
+RUNS_EACH = 10
+"""As many combinations race as leaves so many runs on val for each, on average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,10 @@ class MIPROv2Options:
     """Instructions a component, and demo sets; not together with `auto`. At least 2; null: 6."""
     trials: int | None = None
     """Combinations to try; not together with `auto`. At least 1; null: as DSPy works it out from the candidates."""
+    search: Literal["tpe", "racing"] = "tpe"
+    """tpe: DSPy's own, trial after trial on random minibatches. racing: all combinations, or as many as leave
+    ten runs for each, meet the same val examples, losers drop out, and a response model says who stays; it may take
+    as many runs on val as the trials of tpe would, minibatches and full evaluations together."""
     max_bootstrapped_demos: int = 4
     """Demos made of the agent's own successful runs; 0 only together with `max_labeled_demos` 0: instructions alone."""
     max_labeled_demos: int = 4
@@ -103,10 +117,14 @@ class MIPROv2:
         chosen = cast("MIPROv2Options", options)
         candidates, trials = size_of(chosen, shape.n_components)
         bootstraps = candidates * (shape.n_train + chosen.prefetch_extra)
-        full = trials + trials // chosen.full_evaluation_steps + 2
+        if chosen.search == "racing":
+            # The winner is completed on val.
+            on_val = _racing_runs(chosen, trials, shape.n_val) + shape.n_val
+        else:
+            on_val = (trials + trials // chosen.full_evaluation_steps + 2) * shape.n_val
         summaries = 2 + math.ceil(shape.n_train / 10)
         proposals = candidates * shape.n_components * 3 + (summaries if chosen.data_aware else 0)
-        return Forecast(runs=bootstraps + full * shape.n_val, proposals=proposals)
+        return Forecast(runs=bootstraps + on_val, proposals=proposals)
 
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record a trial a combination, minibatches of val too, and submit the best fully evaluated one."""
@@ -119,7 +137,67 @@ class MIPROv2:
             prefetch=options.prefetch,
             prefetch_extra=options.prefetch_extra,
         ) as search:
-            search.submit(_compile(search, options))
+            optimizer, best = _compile(search, options)
+            if options.search == "tpe":
+                search.submit(best)
+        if options.search == "racing":
+            _race(problem, run, optimizer)
+
+
+def _race(problem: Problem, run: SearchRun, optimizer: "_Optimizer") -> None:
+    """Race what was proposed, with as many runs on val as trials would have taken, and submit the winner."""
+    drawn, evaluations = optimizer.combinations, optimizer.evaluations
+    run.report(
+        Progress(
+            phase="combinations",
+            iteration=0,
+            data={"combinations": drawn.possible, "drawn": len(drawn.candidates), "evaluations": evaluations},
+        )
+    )
+    if len(drawn.candidates) == 1:
+        run.submit(problem.baseline)
+        return
+    plan = RacePlan(evaluations=evaluations, runs_each=RUNS_EACH)
+    found = race_on_val(problem, run, drawn.candidates, plan, features=drawn.features(problem))
+    run.report(
+        Progress(
+            phase="raced",
+            iteration=1,
+            candidate=found.best,
+            data={
+                "candidates": len(found.table),
+                "evaluations": found.table.cells,
+                "still_in": int(found.standing.alive.sum()),
+                "surrogate_doubt": found.standing.model,
+            },
+        )
+    )
+
+
+def runs_of_trials(trials: int, n_val: int, *, minibatch: int | None, full_evaluation_steps: int) -> int:
+    """Return how many runs on val DSPy's trials take, with the full evaluations of the default program and between.
+
+    Args:
+        trials: to try.
+        n_val: val examples.
+        minibatch: of a trial; None: all of val, and no full evaluations between.
+        full_evaluation_steps: trials between two full evaluations; there is one at the end in any case.
+    """
+    if minibatch is None:
+        return (1 + trials) * n_val
+    return trials * minibatch + (1 + math.ceil(trials / full_evaluation_steps)) * n_val
+
+
+def _racing_runs(options: MIPROv2Options, trials: int, n_val: int) -> int:
+    by_hand = options.candidates is not None or options.trials is not None
+    seen = n_val if by_hand else min(n_val, _AUTO_VAL[options.auto or "light"])
+    minibatches = seen > (options.minibatch_size if by_hand else _AUTO_MINIBATCHES_ABOVE)
+    return runs_of_trials(
+        trials,
+        seen,
+        minibatch=min(options.minibatch_size, seen) if minibatches else None,
+        full_evaluation_steps=options.full_evaluation_steps,
+    )
 
 
 def size_of(options: MIPROv2Options, n_components: int) -> tuple[int, int]:
@@ -133,11 +211,12 @@ def size_of(options: MIPROv2Options, n_components: int) -> tuple[int, int]:
     return candidates, int(max(2 * variables * math.log2(candidates), 1.5 * candidates))
 
 
-def _compile(search: DspySearch, options: MIPROv2Options) -> Any:
+def _compile(search: DspySearch, options: MIPROv2Options) -> tuple["_Optimizer", Any]:
     by_hand = options.candidates is not None or options.trials is not None
     candidates = 6 if options.candidates is None else options.candidates
     optimizer = _Optimizer(
         search,
+        races=options.search == "racing",
         metric=search.metric,
         prompt_model=search.reflection,
         task_model=dspy_miprov2.dspy.settings.lm,
@@ -155,7 +234,7 @@ def _compile(search: DspySearch, options: MIPROv2Options) -> Any:
     if by_hand and trials is None:
         variables = len(search.student.predictors()) * (2 if options.max_labeled_demos else 1)
         trials = int(max(2 * variables * math.log2(candidates), 1.5 * candidates))
-    return optimizer.compile(
+    best = optimizer.compile(
         search.student,
         trainset=search.trainset,
         valset=search.valset,
@@ -168,14 +247,20 @@ def _compile(search: DspySearch, options: MIPROv2Options) -> Any:
         tip_aware_proposer=options.tip_aware,
         fewshot_aware_proposer=options.fewshot_aware,
     )
+    return optimizer, best
 
 
 class _Optimizer(dspy_miprov2.MIPROv2):
     """DSPy's own, with its proposals asked at once and an end that loses nothing."""
 
-    def __init__(self, search: DspySearch, **settings: Any) -> None:
+    def __init__(self, search: DspySearch, *, races: bool, **settings: Any) -> None:
         super().__init__(**settings)
         self._search = search
+        self._races = races
+        self.combinations = Combinations(candidates=(search.problem.baseline,), possible=1)
+        """With `races`: who may race."""
+        self.evaluations = 0
+        """With `races`: runs on val that trials would have taken."""
 
     def _propose_instructions(
         self,
@@ -224,7 +309,20 @@ class _Optimizer(dspy_miprov2.MIPROv2):
         return found
 
     def _optimize_prompt_parameters(self, program: Any, *args: Any, **kwargs: Any) -> Any:
-        trials = args[4]
+        instructions, demo_sets, _, valset, trials, minibatch, minibatch_size, steps, _ = args
+        if self._races:
+            self.evaluations = runs_of_trials(
+                trials, len(valset), minibatch=minibatch_size if minibatch else None, full_evaluation_steps=steps
+            )
+            self.combinations = drawn_combinations(
+                program,
+                instructions,
+                demo_sets,
+                self._search.book,
+                most=max(2, self.evaluations // RUNS_EACH),
+                rng=self._search.problem.rng("miprov2/combinations"),
+            )
+            return program
         self._search.book.begin("combinations", trials + 1)
         return super()._optimize_prompt_parameters(program, *args, **kwargs)
 

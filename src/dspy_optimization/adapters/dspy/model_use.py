@@ -7,6 +7,7 @@ from typing import Any
 
 import dspy
 
+from dspy_optimization.adapters.dspy.asking import NAMED_MODELS
 from dspy_optimization.adapters.dspy.engine import LedgerModel
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.errors import InvalidRequestError
@@ -50,8 +51,10 @@ class ModelUse:
         return lm.copy(**self.parameters) if lm is not None and self.parameters else lm
 
     def context(self, lm: Any) -> AbstractContextManager[object]:
-        """Return the `dspy.context` in which a program asks this way."""
-        context: AbstractContextManager[object] = dspy.context(lm=self.model(lm), adapter=self.adapter)
+        """Return the `dspy.context` in which a program asks this way, also the models it asks by name."""
+        named = {name: self.model(one) for name, one in (dspy.settings.get(NAMED_MODELS) or {}).items()}
+        settings = {"lm": self.model(lm), "adapter": self.adapter, NAMED_MODELS: named}
+        context: AbstractContextManager[object] = dspy.context(**settings)
         return context
 
 

@@ -4,13 +4,14 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import dspy
 import httpx
 
+from dspy_optimization.adapters.dspy.asking import REASONING, fix_kind
 from dspy_optimization.adapters.dspy.chains import MultiChain
 from dspy_optimization.adapters.dspy.components import apply, check_names, components, detach_models, read_candidate
 from dspy_optimization.adapters.dspy.http_agent import HttpBox, HttpProgram
@@ -20,7 +21,8 @@ from dspy_optimization.adapters.dspy.pipeline import BuiltStep, Pipeline
 from dspy_optimization.adapters.dspy.signatures import dspy_signature
 from dspy_optimization.adapters.dspy.tries import BestOfN, Refine, Reward, Trying
 from dspy_optimization.agents.allow_list import AllowList, CodeUse, ForeignCode
-from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
+from dspy_optimization.agents.candidate import Candidate, ComponentName
+from dspy_optimization.agents.component_settings import ComponentSettings
 from dspy_optimization.agents.config import AgentConfig, AgentKind
 from dspy_optimization.agents.pipeline_reading import agent_fields, check_references, step_inputs
 from dspy_optimization.errors import InvalidRequestError
@@ -65,7 +67,21 @@ def build_program(config: AgentConfig, parts: Parts) -> Any:
     if config.demos:
         apply(program, _with_demos(read_candidate(program), config.demos, found))
     apply(program, Candidate(components={n: part.value for n, part in config.components.items() if part.value}))
+    said = read_candidate(program).components
+    how = {n: part.how for n, part in config.components.items() if part.how is not None}
+    apply(program, Candidate(components={n: replace(said[n], settings=settings) for n, settings in how.items()}))
     return program
+
+
+def agent_settings(config: AgentConfig, component: ComponentName) -> ComponentSettings:
+    """Return whom the agent asks, and with which parameters, where a component does not say so itself."""
+    own = ComponentSettings(model=config.model.name, parameters=config.model.parameters)
+    for step in config.steps:
+        if component == step.name or component.startswith(f"{step.name}."):
+            inner = agent_settings(step.agent, ComponentName(component.removeprefix(step.name).removeprefix(".")))
+            named = own.model if inner.model is None else inner.model
+            return ComponentSettings(model=named, parameters={**own.parameters, **inner.parameters})
+    return own
 
 
 def frozen_components(config: AgentConfig) -> frozenset[ComponentName]:
@@ -83,9 +99,8 @@ def _with_demos(
     """Return the candidate with the agent's demos where they show an input and an output of the component."""
     return Candidate(
         components={
-            name: ComponentValue(
-                instructions=value.instructions,
-                demos=value.demos or tuple(demo for demo in demos if _shows(parts[name].signature, demo)),
+            name: replace(
+                value, demos=value.demos or tuple(demo for demo in demos if _shows(parts[name].signature, demo))
             )
             for name, value in candidate.components.items()
         }
@@ -112,7 +127,14 @@ def _predict(config: AgentConfig, _: Parts) -> Any:
 
 
 def _chain_of_thought(config: AgentConfig, _: Parts) -> Any:
-    return dspy.ChainOfThought(_signature(config))
+    return _chained(_signature(config))
+
+
+def _chained(signature: Any) -> Any:
+    program = dspy.ChainOfThought(signature)
+    if REASONING in signature.fields:
+        fix_kind(program.predict)
+    return program
 
 
 def _tools(config: AgentConfig, parts: Parts) -> list[Callable[..., object]]:
@@ -170,7 +192,7 @@ def _code_act(config: AgentConfig, parts: Parts) -> Any:
 
 def _tried(config: AgentConfig, parts: Parts) -> Any:
     inner = _option(config, "module", AgentKind.PREDICT.value)
-    builders: Mapping[str, Any] = {"predict": dspy.Predict, "chain_of_thought": dspy.ChainOfThought}
+    builders: Mapping[str, Any] = {"predict": dspy.Predict, "chain_of_thought": _chained}
     if inner not in builders:
         raise InvalidRequestError(
             f"{config.name}.options.module: a kind to try is wanted, found {inner}; possible: {', '.join(builders)}"

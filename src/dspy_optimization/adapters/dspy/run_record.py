@@ -32,9 +32,12 @@ _DETAIL = re.compile(r"(?:Error message: |Failed to parse field \w+: )(.+?)(?:\n
 class CountedCalls:
     """Passes calls on and adds up what they took, whether the ledger had the answers already or not."""
 
-    def __init__(self, calls: Calls, prices: Mapping[Role, Price]) -> None:
+    def __init__(
+        self, calls: Calls, prices: Mapping[Role, Price], named_prices: Mapping[str, Price] | None = None
+    ) -> None:
         self._calls = calls
         self._prices = prices
+        self._named_prices = {} if named_prices is None else named_prices
         self._lock = threading.Lock()
         self._usage = Usage()
         self.cut_off = False
@@ -45,7 +48,7 @@ class CountedCalls:
         answer = self._calls.call(role, request)
         if _finish_reason(answer) == "length":
             self.cut_off = True
-        price = self._prices.get(role)
+        price = self._prices.get(role) if request.model is None else self._named_prices.get(request.model)
         self.add(
             Usage(
                 cost_usd=0.0 if price is None else price.cost_usd(answer.prompt_tokens, answer.completion_tokens),

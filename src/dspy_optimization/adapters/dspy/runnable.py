@@ -9,13 +9,15 @@ from typing import Any
 
 import dspy
 
-from dspy_optimization.adapters.dspy.components import apply, components, freeze, read_candidate
+from dspy_optimization.adapters.dspy.asking import NAMED_MODELS, structure
+from dspy_optimization.adapters.dspy.components import apply, check_names, components, freeze, read_candidate
 from dspy_optimization.adapters.dspy.engine import Capabilities, LedgerModel, language_model
 from dspy_optimization.adapters.dspy.json_values import json_object
 from dspy_optimization.adapters.dspy.model_use import ModelUse
-from dspy_optimization.adapters.dspy.programs import Parts, build_program, frozen_components
+from dspy_optimization.adapters.dspy.programs import Parts, agent_settings, build_program, frozen_components
 from dspy_optimization.adapters.dspy.run_record import COMPONENT, CountedCalls, RunRecord
 from dspy_optimization.agents.candidate import Candidate, ComponentName, Fingerprint
+from dspy_optimization.agents.component_settings import Choices, ComponentSettings
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.example import Prediction
 from dspy_optimization.errors import InfrastructureError, InfrastructureFailed, ModelError
@@ -38,19 +40,23 @@ class Surroundings:
     """For `Usage.cost_usd`; a role without a price costs 0 there (the ledger's bill does not look here)."""
     named_prices: Mapping[str, Price] = field(default_factory=dict)
     """The same for models that agents choose by name."""
+    models: frozenset[str] | None = frozenset()
+    """Names that components may choose, those the settings list; None: whatever an agent names, for whoever runs it
+    says what the names stand for."""
     capabilities: Capabilities = field(default_factory=Capabilities)
     json_fallback: bool = False
 
-    def of(self, config: AgentConfig) -> "Surroundings":
+    def of(self, config: AgentConfig, without_models: frozenset[str] = frozenset()) -> "Surroundings":
         """Return the surroundings of one agent: a model it chose by name has a price of its own, or none."""
+        models = None if self.models is None else self.models - without_models
         name = config.model.name
         if name is None:
-            return self
+            return replace(self, models=models)
         prices = dict(self.prices)
         prices.pop(Role.TASK, None)
         if name in self.named_prices:
             prices[Role.TASK] = self.named_prices[name]
-        return replace(self, prices=prices)
+        return replace(self, prices=prices, models=models)
 
 
 class DspyAgent:
@@ -64,7 +70,14 @@ class DspyAgent:
         self._use = ModelUse.of(config, json_fallback=surroundings.json_fallback)
         self._baseline = read_candidate(program, origin="baseline")
         self._frozen = frozen_components(config)
-        for name, predictor in components(program).items():
+        parts = components(program)
+        models = config.named_models if surroundings.models is None else surroundings.models
+        self._choices = {
+            name: replace(one, agent=_as_the_agent(one.agent, agent_settings(config, name)))
+            for name, one in structure(program, parts, tuple(sorted(models))).items()
+        }
+        self._check(self._baseline)
+        for name, predictor in parts.items():
             setattr(predictor, COMPONENT, name)
         self._kept = threading.local()
 
@@ -84,6 +97,16 @@ class DspyAgent:
         return self._frozen
 
     @property
+    def choices(self) -> Mapping[ComponentName, Choices]:
+        """What a candidate may settle of each component beside its texts."""
+        return self._choices
+
+    @property
+    def named_prices(self) -> Mapping[str, Price]:
+        """What tokens cost, by the name a component chose a model by."""
+        return self._surroundings.named_prices
+
+    @property
     def prices(self) -> Mapping[Role, Price]:
         """What tokens cost, by role, for `Usage.cost_usd`."""
         return self._surroundings.prices
@@ -93,10 +116,10 @@ class DspyAgent:
 
         Raises:
             StopSearch: the work has to end, or an infrastructure failed that no program can be blamed for.
-            InvalidRequestError: the candidate names components this agent lacks.
+            InvalidRequestError: the candidate names components or choices this agent lacks; nothing was asked.
         """
         program = self._program_of(candidate)
-        counted = CountedCalls(calls, self._surroundings.prices)
+        counted = CountedCalls(calls, self._surroundings.prices, self._surroundings.named_prices)
         record = RunRecord(counted)
         outputs: dict[str, Json] = {}
         failure: str | None = None
@@ -146,15 +169,28 @@ class DspyAgent:
 
     def student(self, candidate: Candidate | None = None) -> Any:
         """Return a fresh program for an optimizer: the candidate applied, frozen components out of its sight."""
-        program = self._program.deepcopy()
-        apply(program, self._baseline if candidate is None else candidate)
-        return freeze(program, self._frozen)
+        return freeze(self._applied(self._baseline if candidate is None else candidate), self._frozen)
 
-    def module(self, candidate: Candidate | None = None) -> "AgentModule":
-        """Return the agent as a `dspy.Module` for anybody's own LM, outside of any optimization."""
+    def module(self, candidate: Candidate | None = None, models: Mapping[str, Any] | None = None) -> "AgentModule":
+        """Return the agent as a `dspy.Module` for anybody's own LM, outside of any optimization.
+
+        Args:
+            candidate: None: the baseline.
+            models: name → `dspy.LM` of the models that components choose by name.
+        """
+        program = self._applied(self._baseline if candidate is None else candidate)
+        return AgentModule(program, self._use, {} if models is None else models)
+
+    def _applied(self, candidate: Candidate) -> Any:
+        check_names(candidate.components, self._baseline.components, "the candidate")
+        self._check(candidate)
         program = self._program.deepcopy()
-        apply(program, self._baseline if candidate is None else candidate)
-        return AgentModule(program, self._use)
+        apply(program, candidate)
+        return program
+
+    def _check(self, candidate: Candidate) -> None:
+        for name, value in candidate.components.items():
+            self._choices[name].check(value.settings, f"{self._config.name}.components.{name}.settings")
 
     def _program_of(self, candidate: Candidate) -> Any:
         kept: OrderedDict[Fingerprint, Any] | None = getattr(self._kept, "programs", None)
@@ -162,8 +198,7 @@ class DspyAgent:
             kept = self._kept.programs = OrderedDict()
         program = kept.pop(candidate.fingerprint, None)
         if program is None:
-            program = self._program.deepcopy()
-            apply(program, candidate)
+            program = self._applied(candidate)
         kept[candidate.fingerprint] = program
         while len(kept) > KEPT_PROGRAMS:
             kept.popitem(last=False)
@@ -176,10 +211,12 @@ class AgentModule(dspy.Module):
     Parameters have the names they have in the program itself, so `save` writes what bare DSPy loads.
     """
 
-    def __init__(self, program: Any, use: ModelUse) -> None:
+    def __init__(self, program: Any, use: ModelUse, models: Mapping[str, Any]) -> None:
         super().__init__()
         self.program = program
         self.use = use
+        self.models = dict(models)
+        """Name → `dspy.LM`, for components that choose a model by name; all others ask the LM that is configured."""
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         """Return the program's own."""
@@ -197,7 +234,7 @@ class AgentModule(dspy.Module):
 
     def forward(self, **inputs: Any) -> Any:
         """Return what the program answers."""
-        with self.use.context(dspy.settings.lm):
+        with dspy.context(**{NAMED_MODELS: self.models}), self.use.context(dspy.settings.lm):
             return self.program(**inputs)
 
 
@@ -214,21 +251,38 @@ class DspyAgents:
         """What agents may be built from."""
         return self._parts
 
-    def build(self, config: AgentConfig) -> DspyAgent:
+    def elsewhere(self) -> "DspyAgents":
+        """Return the builder of agents that run elsewhere: who runs them says what the names of models stand for."""
+        return DspyAgents(self._parts, replace(self._surroundings, models=None))
+
+    def build(self, config: AgentConfig, *, without_models: frozenset[str] = frozenset()) -> DspyAgent:
         """Return the runnable agent.
 
+        Args:
+            config: the agent.
+            without_models: named models that no component may choose, although the settings list them.
         Raises:
             InvalidRequestError: something of the configuration is missing, unknown, not allowed or cannot run here.
         """
-        return DspyAgent(config, build_program(config, self._parts), self._surroundings.of(config))
+        return DspyAgent(config, build_program(config, self._parts), self._surroundings.of(config, without_models))
 
-    def as_module(self, config: AgentConfig, candidate: Candidate | None = None) -> AgentModule:
+    def as_module(
+        self, config: AgentConfig, candidate: Candidate | None = None, models: Mapping[str, Any] | None = None
+    ) -> AgentModule:
         """Return the agent, with a candidate, as a `dspy.Module` for anybody's own LM.
 
+        Args:
+            config: the agent.
+            candidate: None: the baseline.
+            models: name → `dspy.LM` of the models that components choose by name.
         Raises:
             InvalidRequestError: as `build`.
         """
-        return self.build(config).module(candidate)
+        return self.build(config).module(candidate, models)
+
+
+def _as_the_agent(structural: ComponentSettings, said: ComponentSettings) -> ComponentSettings:
+    return replace(structural, model=said.model, parameters=said.parameters)
 
 
 def _outputs(answer: object) -> dict[str, Json]:

@@ -23,7 +23,7 @@ from dspy_optimization.adapters.dspy.trial_book import TrialBook
 from dspy_optimization.agents.example import Split
 from dspy_optimization.algorithms.problem import Problem, SearchRun
 from dspy_optimization.errors import AlgorithmError, InvalidRequestError
-from dspy_optimization.evaluation.model import Price, Role
+from dspy_optimization.evaluation.model import Role
 from dspy_optimization.events import Json
 
 NEVER = 10**9
@@ -92,7 +92,13 @@ def dspy_search(
     try:
         with latched.closing(), quiet(), agent.context(latched, callbacks=[observer], **settings):
             reflection = agent.language_model(latched, Role.REFLECTION)
-            student = student_of(program, latched, prices=_prices(agent), adapter=dspy.settings.adapter)
+            student = student_of(
+                program,
+                latched,
+                prices=agent.prices,
+                named_prices=agent.named_prices,
+                adapter=dspy.settings.adapter,
+            )
             with _proposing(algorithm):
                 yield DspySearch(
                     problem=problem,
@@ -120,10 +126,6 @@ def _proposing(algorithm: str) -> Iterator[None]:
             f"{algorithm} wanted a proposal of the reflection model and cannot read it: {failure_in_words(error)}; "
             "possible: a stronger model for the role reflection, or an algorithm that asks for none"
         ) from error
-
-
-def _prices(agent: DspyAgent) -> Mapping[Role, Price]:
-    return agent._surroundings.prices  # noqa: SLF001 - the same package; what an answer cost is to be the same here
 
 
 def _agent(problem: Problem) -> DspyAgent:

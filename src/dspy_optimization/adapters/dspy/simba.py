@@ -21,13 +21,13 @@ import orjson
 from dspy import teleprompt
 from dspy.teleprompt.simba_utils import OfferFeedback, append_a_demo, inspect_modules, recursive_mask
 
-from dspy_optimization.adapters.dspy.option_checks import above, at_least
 from dspy_optimization.adapters.dspy.run_record import failure_in_words
 from dspy_optimization.adapters.dspy.scoring import Scored
 from dspy_optimization.adapters.dspy.search import DspySearch, dspy_search
 from dspy_optimization.adapters.dspy.student import run_behind
 from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.example import ExampleId, Split
+from dspy_optimization.algorithms.option_checks import above, at_least
 from dspy_optimization.algorithms.problem import Forecast, Problem, Progress, SearchRun, Shape
 from dspy_optimization.evaluation.trial import ExampleResult
 from dspy_optimization.events import Json

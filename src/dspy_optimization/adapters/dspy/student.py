@@ -9,7 +9,8 @@ Neighbours' habits that this module answers to (dspy 3.4.1):
   program's own, so that they find it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -47,16 +48,25 @@ class StudentRun:
         """What it was worth, once it was scored: a second look costs nothing."""
 
 
-def student_of(program: Any, run: LatchedRun, *, prices: Mapping[Role, Price], adapter: Any) -> Any:
+def student_of(
+    program: Any,
+    run: LatchedRun,
+    *,
+    prices: Mapping[Role, Price],
+    named_prices: Mapping[str, Price] | None = None,
+    adapter: Any,
+) -> Any:
     """Return the program, made to report what it does to this search; copies of it do the same.
 
     Args:
         program: changed in place.
         run: the search.
         prices: what a token costs, for `Usage.cost_usd`.
+        named_prices: the same, of models that components choose by name.
         adapter: how the agent asks, whatever proposals are asked with.
     """
-    program.__class__ = _student_class(type(program), run, prices, adapter)
+    count = partial(CountedCalls, run.direct, prices, named_prices)
+    program.__class__ = _student_class(type(program), run, count, adapter)
     return program
 
 
@@ -66,9 +76,9 @@ def run_behind(prediction: object) -> StudentRun | None:
     return found if isinstance(found, StudentRun) else None
 
 
-def _student_class(kind: Any, run: LatchedRun, prices: Mapping[Role, Price], adapter: Any) -> Any:
+def _student_class(kind: Any, run: LatchedRun, count: Callable[[], CountedCalls], adapter: Any) -> Any:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        counted = CountedCalls(run.direct, prices)
+        counted = count()
         record = RunRecord(counted)
         outer = dspy.settings.trace
         trace: list[TraceStep] = []

@@ -29,6 +29,12 @@ class TrialBook:
         self._iterations: int | None = None
         self._parents: dict[Fingerprint, tuple[Fingerprint, ...]] = {}
 
+    @property
+    def written(self) -> int:
+        """How many trials there are."""
+        with self._lock:
+            return self._written
+
     def begin(self, phase: str, iterations: int | None = None, *, data: Mapping[str, Json] | None = None) -> None:
         """Name what the next trials belong to, and report it.
 

@@ -82,6 +82,11 @@ class Models:
             role: self.open(spec, wait, on_fallback=partial(on_fallback, role)) for role, spec in self._by_role.items()
         }
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `named` knows, sorted."""
+        return tuple(sorted(self._named))
+
     def named(
         self, name: str, wait: Callable[[float], None], *, on_fallback: OnFallback | None = None
     ) -> LanguageModel:

@@ -141,6 +141,7 @@ class FakeRun:
         ledger: Ledger | None = None,
         model: Shouter | None = None,
         stop_at_call: int | None = None,
+        allowance: int | None = None,
         latency_seconds: float = 0.0,
         metric: Callable[[Example, Prediction], Score] | None = None,
     ) -> None:
@@ -148,6 +149,7 @@ class FakeRun:
         self.ledger = ledger if ledger is not None else Ledger()
         self.model = model if model is not None else Shouter()
         self.stop_at_call = stop_at_call
+        self.allowance = allowance
         self.latency_seconds = latency_seconds
         self.metric = metric if metric is not None else shouts
         self.lock = threading.Lock()
@@ -163,6 +165,12 @@ class FakeRun:
         self.recorded: list[tuple[Candidate, Split, tuple[ExampleResult, ...], int]] = []
         self.submitted: list[Candidate] = []
         self.progress: list[Progress] = []
+
+    @property
+    def calls_left(self) -> int | None:
+        """Distinct calls that may still be asked; None: as many as are wanted. Nobody is stopped who asks for more."""
+        with self.lock:
+            return None if self.allowance is None else max(self.allowance - len(set(self.asked)), 0)
 
     def call(self, role: Role, request: ModelRequest) -> ModelResponse:
         """Return the answer, from the ledger when it is known."""

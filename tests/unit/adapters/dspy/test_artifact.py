@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 from dspy.primitives.local_interpreter import LocalInterpreter
-from dspy_agents import KINDS, TwoSteps, config, parts
+from dspy_agents import KINDS, TwoSteps, config, parts, scripted
 from dspy_fakes import FakeCalls
 
 from dspy_optimization.adapters.dspy import artifact
 from dspy_optimization.adapters.dspy.artifact import load_agent, save_agent
 from dspy_optimization.adapters.dspy.runnable import DspyAgents
 from dspy_optimization.agents.candidate import Candidate, ComponentValue
+from dspy_optimization.agents.component_settings import ComponentSettings
 from dspy_optimization.agents.config import Component
 from dspy_optimization.errors import ConflictError, InvalidRequestError, NotFoundError
 
@@ -245,3 +246,62 @@ def test_a_loaded_agent_runs(saved):
 
     assert "some answer" == answer.outputs["answer"]
     assert "Do self better" in str(calls.asked[0][1].body["messages"])
+
+
+SETTLED = {
+    "predict": {"self": ComponentSettings(kind="chain_of_thought", model="large", parameters={"temperature": 0.25})},
+    "chain_of_thought": {"predict": ComponentSettings(kind="predict", parameters={"top_p": 0.5, "max_tokens": 9})},
+    "react": {"react": ComponentSettings(tools=()), "extract.predict": ComponentSettings(model="small")},
+    "code_act": {"codeact": ComponentSettings(tools=(), parameters={"seed": 3})},
+    "pipeline": {"first": ComponentSettings(model="large"), "second.predict": ComponentSettings(kind="predict")},
+    "refine": {"module": ComponentSettings(kind="chain_of_thought")},
+}
+
+
+@pytest.mark.parametrize("kind", SETTLED)
+@pytest.mark.parametrize("texts", ["new", "as they were"])
+def test_how_components_are_asked_is_saved_and_asked_again(kind, texts, tmp_path):
+    """The loaded agent sends the very requests of the candidate; what is loaded is what was saved."""
+    agents = AGENTS.elsewhere()
+    agent = agents.build(replace(KINDS[kind], components={n: Component(how=s) for n, s in SETTLED[kind].items()}))
+    said = better(agent) if texts == "new" else agent.baseline
+    candidate = Candidate(
+        components={
+            name: replace(value, settings=SETTLED[kind].get(name, ComponentSettings()))
+            for name, value in said.components.items()
+        }
+    )
+    inputs = {"question": "why?"} | ({"limit": 3} if kind == "pipeline" else {})
+
+    read = load_agent(save_agent(tmp_path / "best", agent, candidate), AGENTS.elsewhere())
+
+    def requests(one):
+        calls = FakeCalls(scripted)
+        one.run(candidate, inputs, calls)
+        return calls.asked
+
+    assert candidate == read.candidate
+    assert read.config.named_models == {one.model for one in SETTLED[kind].values()} - {None}
+    assert requests(agent) == requests(AGENTS.elsewhere().build(read.config))
+
+
+def test_a_saved_program_does_not_load_what_its_configuration_does_not_say(tmp_path):
+    """The state holds the instructions with the tools that may be called; others are another candidate."""
+    agent = AGENTS.build(replace(KINDS["react"], components={"react": Component(how=ComponentSettings(tools=()))}))
+    place = save_agent(tmp_path / "best", agent, agent.baseline)
+    state = json.loads((place / "program.json").read_text(encoding="utf-8"))
+
+    assert "look_up" not in state["react"]["signature"]["instructions"]
+    state["react"]["signature"]["instructions"] = agent.baseline.components["react"].instructions + " And more."
+    rewrite(place, "program.json", state)
+    with pytest.raises(InvalidRequestError, match="found two candidates"):
+        load_agent(place, AGENTS)
+
+
+def rewrite(place, name, content):
+    """Change a file and its line in the manifest."""
+    raw = json.dumps(content).encode()
+    (place / name).write_bytes(raw)
+    manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    (place / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")

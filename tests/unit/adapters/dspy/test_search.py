@@ -3,10 +3,10 @@
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
-from search_world import WORDS, FakeRun, Ledger, Shouter, agent_of, examples, problem_of
+from search_world import WORDS, FakeRun, Ledger, Shouter, agent_of, config_of, examples, problem_of
 
 from dspy_optimization.adapters.dspy.bootstrap import (
     BootstrapFewShot,
@@ -20,9 +20,12 @@ from dspy_optimization.adapters.dspy.copro import COPRO, COPROOptions
 from dspy_optimization.adapters.dspy.gepa import GEPA, GEPAOptions
 from dspy_optimization.adapters.dspy.infer_rules import InferRules, InferRulesOptions
 from dspy_optimization.adapters.dspy.miprov2 import MIPROv2, MIPROv2Options
+from dspy_optimization.adapters.dspy.programs import Parts
+from dspy_optimization.adapters.dspy.runnable import DspyAgents, Surroundings
 from dspy_optimization.adapters.dspy.simba import SIMBA, SIMBAOptions
 from dspy_optimization.agents.candidate import ComponentName
-from dspy_optimization.agents.config import AgentKind
+from dspy_optimization.agents.component_settings import ComponentSettings
+from dspy_optimization.agents.config import AgentKind, Component
 from dspy_optimization.agents.example import Example, ExampleId, Prediction, Split
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.algorithms.problem import Algorithm, Problem, Shape
@@ -45,6 +48,11 @@ class Case:
 
     algorithm: type[Algorithm]
     options: object
+    races: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.algorithm.name}, racing" if self.races else self.algorithm.name
 
     def problem(self, concurrency: int = 4, seed: int = 0, kind: AgentKind = AgentKind.PREDICT) -> Problem:
         agent = agent_of(kind)
@@ -60,12 +68,14 @@ CASES = [
     Case(SIMBA, SIMBAOptions(steps=2, minibatch_size=6, candidates=3)),
     Case(COPRO, COPROOptions(breadth=4, depth=2)),
     Case(InferRules, InferRulesOptions(candidates=3, max_bootstrapped_demos=2)),
+    Case(GEPA, GEPAOptions(iterations=10, evaluation="racing", val_block=3), races=True),
+    Case(MIPROv2, MIPROv2Options(candidates=3, trials=5, search="racing"), races=True),
 ]
-every_algorithm = pytest.mark.parametrize("case", CASES, ids=lambda case: case.algorithm.name)
+every_algorithm = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 every_proposing_algorithm = pytest.mark.parametrize(
     "case",
     [case for case in CASES if case.algorithm in (GEPA, MIPROv2, SIMBA, COPRO, InferRules)],
-    ids=lambda case: case.algorithm.name,
+    ids=lambda case: case.name,
 )
 
 
@@ -154,9 +164,15 @@ def test_nothing_but_train_and_val_is_looked_at(case: Case) -> None:
 
 @every_algorithm
 def test_it_tells_how_far_it_is(case: Case) -> None:
-    """Every algorithm reports, with a candidate and its score for every trial."""
+    """Every algorithm reports, with a candidate and its score for every trial; of a race only the winner."""
     run = searched(case, case.problem())
     scored = [one for one in run.progress if one.candidate is not None]
+    if case.races:
+        raced = [one.candidate for one in run.progress if one.phase == "raced"]
+
+        assert [one.fingerprint for one in raced] in ([], [run.submitted[0].fingerprint])
+        assert all(0.0 <= one.score <= 1.0 for one in scored if one.score is not None)
+        return
 
     assert len(scored) == len(run.recorded)
     assert all(0.0 <= one.score <= 1.0 for one in scored if one.score is not None)
@@ -452,3 +468,38 @@ def test_no_search_takes_more_than_was_forecast(case: Case, kind: AgentKind) -> 
 
     expected = forecast.runs * components + forecast.proposals
     assert len(run.paid) <= expected <= 20 * len(run.paid)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.algorithm.name)
+def test_a_search_keeps_how_components_are_asked(case: Case) -> None:
+    """Every trial and result has the model, parameters and kind that the baseline had, and every call went there."""
+    told = {
+        ComponentName("first"): ComponentSettings(model="large", parameters={"temperature": 0.25, "max_tokens": 77}),
+        ComponentName("second"): ComponentSettings(kind="chain_of_thought"),
+    }
+    config = replace(
+        config_of(AgentKind.PIPELINE), components={name: Component(how=settings) for name, settings in told.items()}
+    )
+    agent = DspyAgents(Parts(), Surroundings(models=frozenset({"large"}))).build(config)
+    asked: list[tuple[bool, str | None, object, bool]] = []
+
+    class Listening(Shouter):
+        def answer(self, role: Role, request: ModelRequest) -> str:
+            if role is Role.TASK:
+                system = str(request.body["messages"])
+                asked.append(
+                    ("`draft` (str):" in system.split("All interactions")[0].split("output fields")[1],
+                     request.model, request.body.get("max_tokens"), "`reasoning`" in system)
+                )  # fmt: skip
+            return super().answer(role, request)
+
+    run = FakeRun(agent, model=Listening())
+    problem = problem_of(case.algorithm(), agent, case.options, train=8, val=6)
+
+    case.algorithm().search(problem, run)
+
+    found = [candidate for candidate, *_ in run.recorded] + run.submitted
+    assert found
+    for candidate in found:
+        assert told == {name: value.settings for name, value in candidate.components.items()}
+    assert {(True, "large", 77, False), (False, None, None, True)} == set(asked)
