@@ -50,6 +50,9 @@ ALGORITHMS: Mapping[str, Mapping[str, object]] = {
     "simba": {"steps": 2, "minibatch_size": 8, "candidates": 2},
     "copro": {},
     "infer_rules": {},
+    # A thousand candidates live on its islands, whatever it may measure.
+    "genetic": {"evaluations": 120, "initial": 6, "bootstrap_examples": 6, "generations": 8},
+    "racing": {"evaluations": 120, "pool": 10, "bootstrap_examples": 6},
 }
 
 
@@ -61,6 +64,8 @@ def spell(received: Received) -> Reply:
     last = messages[-1]
     assert isinstance(last, dict)
     asked = str(last["content"])
+    if "<instruction>" in asked:
+        return answer(f"<instruction>Say it LOUD, {len(text)} letters.</instruction>")
     if "[[ ## word ## ]]" not in asked:
         fields = [part.split(" ## ]]")[0] for part in asked.split("starting with the field `[[ ## ")[1:]]
         name = fields[0] if fields else "proposed_instruction"

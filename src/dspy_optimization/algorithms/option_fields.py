@@ -20,7 +20,7 @@ class OptionField:
 
     name: str
     type: str
-    """int, float, bool, str, one of 'a', 'b', …, list of …; followed by "or null" where nothing may be given."""
+    """int, float, bool, str, mapping, one of 'a', 'b', …, list of …; followed by "or null" where nothing may be."""
     default: Json
     description: str
     choices: tuple[Json, ...] = ()
@@ -82,6 +82,8 @@ def _fits(value: Json, wanted: object) -> bool:
         return any(type(value) is type(one) and value == one for one in get_args(wanted))
     if origin is tuple:
         return isinstance(value, list) and all(_fits(item, get_args(wanted)[0]) for item in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict)
     if wanted is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if wanted is int:
@@ -104,6 +106,8 @@ def _described(wanted: object) -> str:
         return "one of " + ", ".join(repr(one) for one in get_args(wanted))
     if origin is tuple:
         return f"list of {_described(get_args(wanted)[0])}"
+    if origin in (dict, Mapping):
+        return "mapping"
     if wanted in (None, NoneType):
         return "null"
     return str(getattr(wanted, "__name__", wanted))

@@ -1,6 +1,7 @@
 """What an algorithm is given, what it may do, and what it is."""
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
@@ -11,6 +12,8 @@ from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Example, Prediction, Split
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.agents.objective import Objectives
+from dspy_optimization.compute.computing import Computing
+from dspy_optimization.compute.metering import GpuMeter
 from dspy_optimization.evaluation.agent import Calls, RunnableAgent
 from dspy_optimization.evaluation.trial import ExampleResult
 from dspy_optimization.events import Json
@@ -33,6 +36,10 @@ class Problem:
     """Examples in flight at once."""
     options: object
     """The algorithm's own options: an instance of its `options` class."""
+    computing: Computing = field(default_factory=lambda: Computing(meter=GpuMeter(time.monotonic)))
+    """Where what is not asked of a model is computed: on a GPU where there is one."""
+    known: tuple[Candidate, ...] = ()
+    """Candidates that other algorithms of the same optimization measured on all of val before."""
     hints: tuple[str, ...] = ()
 
     def rng(self, step: str) -> random.Random:
@@ -84,6 +91,11 @@ class Progress:
 
 class SearchRun(Calls, Protocol):
     """What an algorithm may do. Every method raises `StopSearch` when the search has to end: let it pass."""
+
+    @property
+    def calls_left(self) -> int | None:
+        """Distinct calls the search may still ask for; None: no bound is known. Other caps may end it before."""
+        ...
 
     def score(self, example: Example, prediction: Prediction) -> Mapping[str, Score]:
         """Return metric → score of one prediction (judges are asked through the ledger)."""

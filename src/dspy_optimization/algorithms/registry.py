@@ -7,6 +7,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
+from dspy_optimization.algorithms.objective_use import ATTRIBUTE, ObjectiveUse
 from dspy_optimization.algorithms.option_fields import options_from_json
 from dspy_optimization.algorithms.problem import Algorithm
 from dspy_optimization.errors import InvalidRequestError, NotFoundError
@@ -16,7 +17,7 @@ GROUP = "dspy_optimization.algorithms"
 OWN_DISTRIBUTION = "dspy-optimization"
 
 # What importing a foreign module can raise; a plug-in that does must not take the others with it.
-_IMPORT_FAILURES = (
+LOADING_FAILURES = (
     ImportError,
     AttributeError,
     NameError,
@@ -28,6 +29,8 @@ _IMPORT_FAILURES = (
     OSError,
     RuntimeError,
     AssertionError,
+    MemoryError,
+    SystemExit,
 )
 
 
@@ -39,6 +42,20 @@ class BrokenAlgorithm:
     source: str
     """Which package brought it, and from where: `package (module:Class)`."""
     reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where an algorithm comes from."""
+
+    package: str
+    entrypoint: str
+    """`module:Class`."""
+    version: str | None
+    """Of the package; None where nobody knows."""
+
+    def __str__(self) -> str:
+        return f"{self.package} ({self.entrypoint})"
 
 
 class AlgorithmRegistry:
@@ -69,7 +86,7 @@ class AlgorithmRegistry:
             NotFoundError: nothing of that name is installed; names the closest one and all that are.
             InvalidRequestError: it is installed and broken; names the package and what is wrong with it.
         """
-        algorithms, broken = self._loaded
+        algorithms, broken, _ = self._loaded
         if name in algorithms:
             return algorithms[name]
         for one in broken:
@@ -82,6 +99,11 @@ class AlgorithmRegistry:
         hint = f"did you mean {close[0]}? " if close else ""
         raise NotFoundError(f"no algorithm is called {name!r}; {hint}possible: {_listed(self.names)}")
 
+    def source(self, name: str) -> Source:
+        """Return where it comes from. Raises as `get`."""
+        self.get(name)
+        return self._loaded[2][name]
+
     def options(self, name: str, given: Mapping[str, Json]) -> object:
         """Return the algorithm's own options, built and checked from plain JSON; {} gives its defaults.
 
@@ -91,13 +113,17 @@ class AlgorithmRegistry:
         return options_from_json(name, self.get(name).options, given)
 
     @cached_property
-    def _loaded(self) -> tuple[Mapping[str, Algorithm], tuple[BrokenAlgorithm, ...]]:
+    def _loaded(self) -> tuple[Mapping[str, Algorithm], tuple[BrokenAlgorithm, ...], Mapping[str, Source]]:
         algorithms: dict[str, Algorithm] = {}
-        origins: dict[str, str] = {}
+        origins: dict[str, Source] = {}
         broken: list[BrokenAlgorithm] = []
         # Ours come first, so that no plug-in can take the place of an algorithm people rely on.
         for point in sorted(self._installed, key=lambda one: (_package(one) != OWN_DISTRIBUTION, one.name, one.value)):
-            source = f"{_package(point)} ({point.value})"
+            source = Source(
+                package=_package(point),
+                entrypoint=point.value,
+                version=point.dist.version if point.dist is not None else None,
+            )
             if point.name in algorithms:
                 reason = f"the name is taken by {origins[point.name]}; rename the plug-in's entry point"
             else:
@@ -107,24 +133,33 @@ class AlgorithmRegistry:
                     origins[point.name] = source
                     continue
                 reason = loaded
-            broken.append(BrokenAlgorithm(name=point.name, source=source, reason=reason))
-        return algorithms, tuple(sorted(broken, key=lambda one: (one.name, one.source)))
+            broken.append(BrokenAlgorithm(name=point.name, source=str(source), reason=reason))
+        return algorithms, tuple(sorted(broken, key=lambda one: (one.name, one.source))), origins
 
 
 def _load(point: EntryPoint) -> Algorithm | str:
     """Return the algorithm, or why there is none."""
     try:
         made = point.load()()
-    except _IMPORT_FAILURES as error:
+    except LOADING_FAILURES as error:
         return f"it does not load: {type(error).__name__}: {error}"
-    wrong = _what_is_wrong(point.name, made)
+    wrong = what_is_wrong(made, point.name)
     return cast("Algorithm", made) if wrong is None else wrong
 
 
-def _what_is_wrong(name: str, made: object) -> str | None:
+def what_is_wrong(made: object, name: str | None = None) -> str | None:
+    """Return why an object is no algorithm; None when it is one.
+
+    Args:
+        made: any object.
+        name: what it has to call itself; None: any text.
+    """
     options = getattr(made, "options", None)
-    if getattr(made, "name", None) != name:
-        return f"wanted: the attribute name = {name!r}, as its entry point; found: {getattr(made, 'name', None)!r}"
+    called = getattr(made, "name", None)
+    if name is not None and called != name:
+        return f"wanted: the attribute name = {name!r}, as its entry point; found: {called!r}"
+    if not isinstance(called, str):
+        return f"wanted: a text in the attribute name; found: {called!r}"
     if not isinstance(getattr(made, "description", None), str):
         return "wanted: a text in the attribute description; found: none"
     if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
@@ -139,6 +174,9 @@ def _what_is_wrong(name: str, made: object) -> str | None:
     for method, arguments in (("search", "problem, run"), ("forecast", "options, shape")):
         if not callable(getattr(made, method, None)):
             return f"wanted: a method {method}({arguments}); found: none"
+    uses = getattr(made, ATTRIBUTE, ObjectiveUse.UTILITY)
+    if uses not in set(ObjectiveUse):
+        return f"wanted: one of {_listed(ObjectiveUse)} in the attribute {ATTRIBUTE}; found: {uses!r}"
     return None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue, canonical_json
+from dspy_optimization.agents.component_settings import Choices
 from dspy_optimization.agents.config import AgentConfig, AgentKind, Field, Signature
 from dspy_optimization.agents.example import Example, ExampleId, Prediction, Usage
 from dspy_optimization.evaluation.agent import Calls
@@ -39,6 +40,7 @@ class ScriptedAgent:
         self._before = before
         self.baseline = candidate_of(instructions)
         self.frozen: frozenset[ComponentName] = frozenset()
+        self.choices: Mapping[ComponentName, Choices] = {COMPONENT: Choices()}
         self.config = AgentConfig(
             name="scripted",
             kind=AgentKind.PREDICT,

@@ -1,6 +1,7 @@
 """Options from JSON, and options as a schema."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -125,3 +126,24 @@ def test_whatever_is_given_ends_in_options_or_in_a_message(given_options: dict[s
     """Never in a traceback."""
     with contextlib.suppress(InvalidRequestError):
         assert isinstance(options_from_json("a", Options, given_options), Options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithMappings:
+    """Options that hold mappings."""
+
+    one: dict[str, int] | None = None
+    many: tuple[Mapping[str, int], ...] = ()
+
+
+def test_an_option_may_hold_mappings() -> None:
+    """What is in them the class checks itself."""
+    fields = {one.name: one.type for one in option_fields(WithMappings)}
+
+    made = options_from_json("a", WithMappings, {"one": {"a": 1}, "many": [{"b": 2}, {}]})
+
+    assert {"one": "mapping or null", "many": "list of mapping"} == fields
+    assert WithMappings(one={"a": 1}, many=({"b": 2}, {})) == made
+    for wrong in ({"one": [1]}, {"one": "x"}, {"many": {"b": 2}}, {"many": [{"b": 2}, 3]}):
+        with pytest.raises(InvalidRequestError, match=r"wanted (mapping or null|list of mapping)"):
+            options_from_json("a", WithMappings, wrong)
