@@ -12,13 +12,13 @@ class Change:
 
     component: ComponentName
     part: str
-    """instructions or demos."""
+    """instructions, demos, model, parameters, kind or tools."""
     without: Candidate
     """The candidate with this one change put back."""
 
 
 def changes(baseline: Candidate, candidate: Candidate) -> Sequence[Change]:
-    """Return every difference, in the order of component names; instructions before demos."""
+    """Return every difference, in the order of component names and of `Change.part`."""
     return list(_changes(baseline, candidate))
 
 
@@ -31,6 +31,11 @@ def _changes(baseline: Candidate, candidate: Candidate) -> Iterator[Change]:
         if value.demos != before.demos:
             part = replace(value, demos=before.demos)
             yield Change(component=name, part="demos", without=_with(candidate, name, part))
+        for setting in ("model", "parameters", "kind", "tools"):
+            said = getattr(before.settings, setting)
+            if getattr(value.settings, setting) != said:
+                part = replace(value, settings=replace(value.settings, **{setting: said}))
+                yield Change(component=name, part=setting, without=_with(candidate, name, part))
 
 
 def _with(candidate: Candidate, name: ComponentName, value: ComponentValue) -> Candidate:

@@ -2,18 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from dspy_optimization.agents.candidate import Candidate
-from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Example, Split
-from dspy_optimization.agents.metric import Metric
-from dspy_optimization.agents.objective import Direction, Objectives
-from dspy_optimization.algorithms.problem import Algorithm, Problem, Progress, Shape
+from dspy_optimization.agents.objective import Direction
+from dspy_optimization.algorithms.problem import Problem, Progress, Shape
 from dspy_optimization.errors import BudgetSpent, CancelRequested, InfrastructureError, TargetMet
-from dspy_optimization.evaluation.agent import RunnableAgent
-from dspy_optimization.evaluation.calls import CallScope, LedgerSession
-from dspy_optimization.evaluation.evaluator import Evaluator
+from dspy_optimization.evaluation.calls import CallScope
 from dspy_optimization.evaluation.gate import (
     Estimate,
     GateTerms,
@@ -22,60 +17,21 @@ from dspy_optimization.evaluation.gate import (
     paired_difference,
     validate,
 )
-from dspy_optimization.evaluation.judge import ModelMetric
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.evaluation.trial import ExampleResult, Trial
 from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.optimization.ablation import changes
-from dspy_optimization.optimization.held_back import PerExample, check_spend, measured_per_example, search_limits
+from dspy_optimization.optimization.contender import Contender, contenders
+from dspy_optimization.optimization.front import Front, front_of
+from dspy_optimization.optimization.held_back import PerExample, Reserve, check_spend, measured_per_example
+from dspy_optimization.optimization.policy import Pick, Weights, pick
 from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport, run_portfolio
-from dspy_optimization.optimization.request import AlgorithmChoice, OptimizationRequest
 from dspy_optimization.optimization.result import Improvement
-from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext, TrialSink
+from dspy_optimization.optimization.search import Scoreboard, Search, SearchContext
+from dspy_optimization.optimization.search_progress import SEARCH_BEGINS, SEARCH_ENDS, SearchProgress, forecast_calls
 from dspy_optimization.optimization.turns import AlgorithmFailure, TurnTaker
+from dspy_optimization.optimization.workplace import Workplace
 from dspy_optimization.statistics import Headroom, Verdict, check_reuse, headroom
-
-_TIE = 1e-9
-"""Means of the same scores added in another order differ by less."""
-_SEARCH_BEGINS, _SEARCH_ENDS = 0.1, 0.8
-"""How far an optimization is, 0 to 1."""
-_STEP = 0.02
-"""Smaller advances are not told: each is a transaction."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Portfolio:
-    """The algorithms of one optimization with their options."""
-
-    choices: tuple[AlgorithmChoice, ...]
-    algorithms: Mapping[str, Algorithm]
-    options: Mapping[str, object]
-    """Algorithm → an instance of its options."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Everything one optimization works with."""
-
-    request: OptimizationRequest
-    dataset: Dataset
-    agent: RunnableAgent
-    objectives: Objectives
-    metrics: Mapping[str, Metric | ModelMetric]
-    evaluator: Evaluator
-    session: LedgerSession
-    portfolio: Portfolio
-    stop: StopSignal
-    trials: TrialSink
-    open_test_split: Callable[[], int]
-    """Records durably that the sealed split is opened, and says which use it is."""
-    alpha: float
-    elapsed_seconds: Callable[[], float]
-    """Over all resumes."""
-    now: Callable[[], datetime]
-    emit: Callable[[Event], None]
-    advance: Callable[[float], None]
-    """Told how far the optimization is, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +44,10 @@ class Outcome:
     """Whose candidate it is; None for the baseline."""
     validated: ValidatedResult | None
     improvements: tuple[Improvement, ...]
+    pick: Pick | None
+    """Who was taken by the policy, and why; None before the baseline was measured."""
+    front: Front | None
+    """As `pick`."""
     iterations: int
     trials: int
     ended_because: str
@@ -115,8 +75,6 @@ class Course:
         self._scoreboard = Scoreboard(objectives, workplace.dataset[Split.VAL])
         self._failures: list[AlgorithmFailure] = []
         self._iterations: dict[str, int] = {}
-        self._asked: dict[str, int] = {}
-        self._told = _SEARCH_BEGINS
 
     def carry_out(self) -> Outcome:
         """Return what the optimization came to; the best so far when a person cancelled it."""
@@ -129,7 +87,7 @@ class Course:
             room = self._headroom(baseline)
             if room is not None and room.exhausted:
                 ended, settled = "no_headroom", (Verdict.NO_HEADROOM, room.reason)
-            elif self._target_met(baseline.results):
+            elif work.policy.ends_at_targets and self._target_met(baseline.results):
                 ended = "target_met"
                 settled = (Verdict.NO_HEADROOM, "The baseline reaches every target on val: nothing to improve.")
             else:
@@ -137,7 +95,7 @@ class Course:
                 self._check_failures()
             chosen = self._choose()
             if settled is None and chosen.fingerprint == work.agent.baseline.fingerprint:
-                settled = (Verdict.NO_IMPROVEMENT, "No candidate was better than the baseline on val.")
+                settled = (Verdict.NO_IMPROVEMENT, self._why_nothing())
             validated = self._gate(chosen, settled)
             improvements = self._ablate(chosen) if settled is None else ()
         except CancelRequested:
@@ -154,27 +112,57 @@ class Course:
         ended_because: str,
     ) -> Outcome:
         baseline = self._work.agent.baseline
-        best = next((one for one in self._scoreboard.complete() if one.candidate == chosen), None)
+        complete = self._scoreboard.complete()
+        best = next((one for one in complete if one.candidate == chosen), None)
         return Outcome(
             baseline=baseline,
             chosen=chosen,
             algorithm=best.algorithm if best is not None and chosen != baseline else None,
             validated=validated,
             improvements=improvements,
+            pick=self._pick(),
+            front=self._front(chosen),
             iterations=sum(self._iterations.values()),
-            trials=len(self._scoreboard.complete()),
+            trials=len(complete),
             ended_because=ended_because,
         )
 
+    def _contenders(self) -> Sequence[Contender]:
+        """Return everybody measured on all of val; nobody before the baseline is."""
+        found = contenders(self._scoreboard, self._work.agent.baseline)
+        return found if any(one.is_baseline for one in found) else ()
+
+    def _pick(self) -> Pick | None:
+        found = self._contenders()
+        return pick(self._work.policy, found) if found else None
+
     def _choose(self) -> Candidate:
-        """Return the best candidate on val; the baseline where nothing is better than it."""
-        baseline = self._work.agent.baseline
-        best = self._scoreboard.best()
-        reference = next((one for one in self._scoreboard.complete() if one.candidate == baseline), None)
-        if best is None or reference is None:
-            return baseline
-        better = self._scoreboard.score(best) > self._scoreboard.score(reference) + _TIE
-        return best.candidate if better else baseline
+        """Return the candidate that the policy takes on val; the baseline where nothing is better than it."""
+        taken = self._pick()
+        if taken is None:
+            return self._work.agent.baseline
+        return next(one.candidate for one in self._contenders() if one.fingerprint == taken.candidate)
+
+    def _why_nothing(self) -> str:
+        taken = self._pick()
+        reason = "No candidate was better than the baseline on val."
+        if taken is None or taken.policy == Weights.type:
+            return reason
+        return f"{reason} By the policy {taken.policy}, {taken.reason}."
+
+    def _front(self, chosen: Candidate) -> Front | None:
+        work, found = self._work, self._contenders()
+        if not found:
+            return None
+        return front_of(
+            found,
+            self._scoreboard.objectives,
+            work.dataset[Split.VAL],
+            chosen.fingerprint,
+            completed=work.completed(),
+            unbounded=frozenset(name for name, metric in work.metrics.items() if metric.ceiling is None),
+            seed=work.request.constraints.seed,
+        )
 
     def _measure_baseline(self) -> _Baseline:
         work = self._work
@@ -231,8 +219,8 @@ class Course:
     def _search(self, baseline: _Baseline) -> str:
         """Let the portfolio search; return why it ended."""
         work = self._work
-        self._phase("search", _SEARCH_BEGINS)
-        limits = search_limits(
+        self._phase("search", SEARCH_BEGINS)
+        reserve = Reserve(
             work.request.constraints.limits,
             baseline.each,
             n_test=len(work.dataset[Split.TEST]),
@@ -248,15 +236,16 @@ class Course:
                 label,
                 stop,
                 allowance_calls,
-                admit=lambda: check_spend(limits, work.session.bill().total, work.elapsed_seconds()),
+                admit=lambda: check_spend(reserve.limits, work.session.bill().total, work.elapsed_seconds()),
             )
             return scopes[label]
 
-        max_calls = None if limits.max_lm_calls is None else max(limits.max_lm_calls - baseline.asked_calls, 0)
-        forecast = self._forecast_calls(baseline.each.calls)
-        expected = forecast if max_calls is None else min(forecast, max_calls)
+        allowed = reserve.limits.max_lm_calls
+        max_calls = None if allowed is None else max(allowed - baseline.asked_calls, 0)
+        forecast = forecast_calls(work.portfolio, Shape.of(work.agent, work.dataset), baseline.each.calls)
+        progress = SearchProgress(forecast if max_calls is None else min(forecast, max_calls), work.advance)
         taker = TurnTaker(
-            context=self._context(stop, reported=lambda: self._advance_search(scopes, expected)),
+            context=self._context(stop, reserve, reported=lambda: progress.look(scopes)),
             stop=stop,
             open_calls=open_calls,
             failed=self._failures.append,
@@ -271,28 +260,6 @@ class Course:
             return reason.cap
         cut_short = any(report.outcome is TurnOutcome.OUT_OF_CALLS for report in reports)
         return "max_lm_calls" if cut_short else "finished"
-
-    def _forecast_calls(self, calls_each: float) -> float:
-        """Return how many distinct calls the searches take at most, all together, by their own forecasts."""
-        work = self._work
-        shape = Shape.of(work.agent, work.dataset)
-        forecasts = [
-            work.portfolio.algorithms[choice.name].forecast(work.portfolio.options[choice.name], shape)
-            for choice in work.portfolio.choices
-        ]
-        return sum(one.runs * calls_each + one.proposals for one in forecasts)
-
-    def _advance_search(self, scopes: Mapping[str, CallScope], expected: float) -> None:
-        """Say how far the searches are, by what they asked of what they may ask; never less than was said."""
-        if expected <= 0.0:
-            return
-        for label, scope in list(scopes.items()):
-            self._asked[label] = max(self._asked.get(label, 0), scope.asked_calls)
-        share = min(sum(self._asked.values()) / expected, 1.0)
-        progress = _SEARCH_BEGINS + share * (_SEARCH_ENDS - _SEARCH_BEGINS)
-        if progress >= self._told + _STEP:
-            self._told = progress
-            self._work.advance(progress)
 
     def _take(self, taker: TurnTaker, turn: Turn) -> TurnReport:
         algorithm = self._work.portfolio.algorithms[turn.choice.name]
@@ -313,6 +280,8 @@ class Course:
             seed=work.request.constraints.seed,
             concurrency=work.request.constraints.concurrency,
             options=work.portfolio.options[algorithm],
+            computing=work.computing,
+            known=tuple(one.candidate for one in self._scoreboard.complete() if one.algorithm != algorithm),
         )
 
     def _check_failures(self) -> None:
@@ -324,11 +293,18 @@ class Course:
                 f"wanted: a search; found: every algorithm failed ({listed}); possible: other algorithms or options"
             )
 
-    def _context(self, stop: StopSignal | None = None, reported: Callable[[], None] = _nothing) -> SearchContext:
+    def _context(
+        self,
+        stop: StopSignal | None = None,
+        reserve: Reserve | None = None,
+        reported: Callable[[], None] = _nothing,
+    ) -> SearchContext:
         work = self._work
 
         def after_trial(trial: Trial) -> None:
-            if stop is not None and trial.split is Split.VAL:
+            if reserve is not None:
+                reserve.meet(trial.results)
+            if stop is not None and work.policy.ends_at_targets and trial.split is Split.VAL:
                 results = self._scoreboard.on_val(trial.candidate)
                 if results is not None and self._target_met(results):
                     stop.stop(TargetMet("a candidate reaches every target on val"))
@@ -359,7 +335,7 @@ class Course:
     def _gate(self, chosen: Candidate, settled: tuple[Verdict, str] | None) -> ValidatedResult:
         """Open the test split, once, for the baseline and the chosen candidate."""
         work = self._work
-        self._phase("gate", _SEARCH_ENDS)
+        self._phase("gate", SEARCH_ENDS)
         examples = work.dataset[Split.TEST]
         use = work.open_test_split()
         check_reuse(work.alpha, use)

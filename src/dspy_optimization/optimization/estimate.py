@@ -9,8 +9,8 @@ from dspy_optimization.algorithms.problem import Shape
 from dspy_optimization.errors import StopSearch
 from dspy_optimization.evaluation.agent import Calls, RunnableAgent
 from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, ModelResponse, Price, Role
+from dspy_optimization.optimization.collaborators import AlgorithmRegistry
 from dspy_optimization.optimization.intake import Checked
-from dspy_optimization.optimization.optimizer import AlgorithmRegistry
 
 _BYTES_A_TOKEN = 4.0
 """English prose under the tokenizers of today's models; code and other scripts take more tokens."""
@@ -74,6 +74,7 @@ def estimate(
     algorithms: AlgorithmRegistry,
     models: Mapping[Role, LanguageModel],
     *,
+    named: Mapping[str, LanguageModel] | None = None,
     judge_calls: int,
     seconds_a_call: float,
 ) -> CostEstimate:
@@ -84,6 +85,7 @@ def estimate(
         agent: built from it.
         algorithms: to ask for forecasts.
         models: for prices; nothing is sent to them.
+        named: the same, for components that choose a model by name: the dearest that is asked counts.
         judge_calls: calls of the judge model an example.
         seconds_a_call: how long one call takes; the estimate of minutes stands on it.
     """
@@ -117,11 +119,28 @@ def estimate(
         reflection_calls=reflection,
         judge_calls=judge,
         tokens=sum(prompt + answer for prompt, answer in sent.values()),
-        cost_usd=_cost(sent, {role: model.price for role, model in models.items()}),
+        cost_usd=_cost(sent, _prices(agent, models, {} if named is None else named)),
         minutes=busy * seconds_a_call / 60.0,
         seconds_a_call=seconds_a_call,
         by_phase={name: count + proposals.get(name, 0) + count * judge_calls for name, count in runs.items()},
     )
+
+
+def _prices(
+    agent: RunnableAgent, models: Mapping[Role, LanguageModel], named: Mapping[str, LanguageModel]
+) -> dict[Role, Price | None]:
+    """Return what a token costs at most, by role; None: one that is asked has no known price."""
+    prices = {role: model.price for role, model in models.items()}
+    names = {value.settings.model for value in agent.baseline.components.values()}
+    asked = [prices.get(Role.TASK) if name is None else named[name].price for name in names]
+    known = [price for price in asked if price is not None]
+    prices[Role.TASK] = None
+    if known and len(known) == len(asked):
+        prices[Role.TASK] = Price(
+            prompt_usd=max(price.prompt_usd for price in known),
+            completion_usd=max(price.completion_usd for price in known),
+        )
+    return prices
 
 
 def _cost(sent: Mapping[Role, tuple[int, int]], prices: Mapping[Role, Price | None]) -> float | None:

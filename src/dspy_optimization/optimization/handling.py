@@ -15,8 +15,9 @@ from dspy_optimization.events import Event, EventType, Json
 from dspy_optimization.jobs.job import Job
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.jobs.worker import Interruption, Outcome
-from dspy_optimization.optimization.optimizer import Optimizer, Stores
+from dspy_optimization.optimization.optimizer import Optimizer
 from dspy_optimization.optimization.request import AWAITED, Isolation, Optimization, OptimizationStatus, Wish
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.tenancy import TenantId
 
 _ENDED = frozenset({OptimizationStatus.COMPLETED, OptimizationStatus.CANCELLED, OptimizationStatus.FAILED})

@@ -1,11 +1,17 @@
 """What a search must leave over, so that its result can be proven."""
 
 import math
-from dataclasses import dataclass
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dspy_optimization.errors import BudgetSpent, InvalidRequestError
 from dspy_optimization.evaluation.ledger import Spend
 from dspy_optimization.evaluation.limits import Limits
+from dspy_optimization.evaluation.trial import ExampleResult
+
+Number = TypeVar("Number", int, float)
 
 _MORE_CALLS = 1.25
 _LONGER_PROMPTS = 5.0
@@ -55,6 +61,42 @@ def search_limits(limits: Limits, each: PerExample, *, n_test: int, n_val: int) 
     )
 
 
+class Reserve:
+    """What gate and ablation will need, by the baseline and by the dearest candidate that was met. Thread-safe.
+
+    A candidate may choose a dearer model: what it takes is measured then, and no longer guessed from the baseline.
+    """
+
+    def __init__(self, limits: Limits, each: PerExample, *, n_test: int, n_val: int) -> None:
+        """Begin with what the baseline tells; `limits` are those of the whole optimization."""
+        self._whole, self._runs = limits, 2 * n_test + 2 * n_val
+        self._lock = threading.Lock()
+        self._limits = search_limits(limits, each, n_test=n_test, n_val=n_val)
+
+    @property
+    def limits(self) -> Limits:
+        """The caps for searching, as they are known now."""
+        return self._limits
+
+    def meet(self, results: Sequence[ExampleResult]) -> None:
+        """Take note of what a candidate took, an example; calls are not counted here: turns are measured in them."""
+        count, whole = len(results), self._whole
+        tokens = sum(one.usage.prompt_tokens + one.usage.completion_tokens for one in results) / count
+        cost = sum(one.usage.cost_usd for one in results) / count
+        with self._lock:
+            known = self._limits
+            self._limits = replace(
+                known,
+                max_tokens=_least(
+                    known.max_tokens, _less(whole.max_tokens, math.ceil(self._runs * tokens * _MORE_CALLS))
+                ),
+                max_cost_usd=_least(
+                    known.max_cost_usd,
+                    None if whole.max_cost_usd is None else whole.max_cost_usd - self._runs * cost * _MORE_CALLS,
+                ),
+            )
+
+
 def check_reach(limits: Limits, *, n_val: int, n_test: int) -> None:
     """Refuse caps under which nothing could ever be proven.
 
@@ -80,6 +122,10 @@ def check_spend(limits: Limits, spend: Spend, elapsed_seconds: float) -> None:
     for cap, (limit, amount) in used.items():
         if limit is not None and amount >= limit:
             raise BudgetSpent(cap, limit)
+
+
+def _least(one: Number | None, other: Number | None) -> Number | None:
+    return None if one is None or other is None else min(one, other)
 
 
 def _less(limit: int | None, needed: int) -> int | None:

@@ -1,5 +1,6 @@
 """What is checked before anything is accepted, let alone spent."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,15 +12,17 @@ from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Split
 from dspy_optimization.agents.metric import Metric
 from dspy_optimization.agents.objective import Objective
-from dspy_optimization.errors import InvalidRequestError
+from dspy_optimization.errors import InvalidRequestError, NotFoundError
 from dspy_optimization.evaluation.agent import AgentBuilder
 from dspy_optimization.evaluation.judge import ModelMetric
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import Json
 from dspy_optimization.jobs.job import JobId
-from dspy_optimization.optimization.choosing import AUTO, Choice, Situation, choose
+from dspy_optimization.optimization.choosing import AUTO, Choice, choose
+from dspy_optimization.optimization.collaborators import AlgorithmRegistry
 from dspy_optimization.optimization.held_back import check_reach
-from dspy_optimization.optimization.optimizer import AlgorithmRegistry, Stores
+from dspy_optimization.optimization.lesson import Lesson
+from dspy_optimization.optimization.policy_reading import WEIGHTS, policy_from_json
 from dspy_optimization.optimization.request import (
     AlgorithmChoice,
     Constraints,
@@ -28,7 +31,8 @@ from dspy_optimization.optimization.request import (
     Target,
     TargetType,
 )
-from dspy_optimization.optimization.store import Hook
+from dspy_optimization.optimization.situation import Situation, input_length, metric_type
+from dspy_optimization.optimization.store import Hook, Stores
 from dspy_optimization.statistics import check_reuse, reuse_level
 
 
@@ -46,6 +50,8 @@ class Proposal:
     algorithms: tuple[AlgorithmChoice, ...] = (AlgorithmChoice(name=AUTO),)
     constraints: Constraints = field(default_factory=Constraints)
     target: TargetType = TargetType.AGENT
+    policy: Mapping[str, Json] = field(default_factory=lambda: WEIGHTS)
+    """Which candidate goes to the gate; the metrics in it by their own names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class Checked:
     reason: str | None
     """Why `auto` stands for these; None when they were named."""
     report: DatasetReport
+    situation: Situation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,8 @@ class Intake:
     """Raises `BudgetUnknownError` when a dollar cap is set and a price is not known."""
     can_propose: Callable[[], bool]
     """Whether the reflection model can be trusted to write instructions."""
+    lessons: Callable[[], Sequence[Lesson]]
+    """What the tenant's newest ended optimizations showed; asked when `auto` has to choose."""
     alpha: float
     """Two-sided level of every claim, in (0, 1)."""
     now: Callable[[], datetime]
@@ -94,6 +103,7 @@ class Intake:
         agent = self.builder.build(proposal.agent)
         metrics = self.metrics(proposal.metrics)
         _check_objectives(proposal.objectives, metrics)
+        policy_from_json(proposal.policy, proposal.objectives)
         report = self.report(proposal.dataset, proposal.agent, proposal.objectives, sealed=proposal.sealed)
         if not report.usable:
             raise InvalidRequestError(report.sentence)
@@ -106,7 +116,8 @@ class Intake:
                 f"wanted: a component to optimize; found: every component of {proposal.agent.name} is frozen "
                 f"({', '.join(sorted(agent.frozen))}); possible: unfreeze one"
             )
-        settled = self._settle(proposal, len(optimizable))
+        situation = self._situation(proposal, len(optimizable))
+        settled = self._settle(proposal, situation)
         algorithms = settled.algorithms if settled is not None else proposal.algorithms
         _check_distinct(algorithms)
         for choice in algorithms:
@@ -116,6 +127,7 @@ class Intake:
             algorithms=algorithms,
             reason=settled.reason if settled is not None else None,
             report=report,
+            situation=situation,
         )
 
     def report(
@@ -156,12 +168,29 @@ class Intake:
             algorithms=checked.algorithms,
             constraints=proposal.constraints,
             metrics=proposal.metrics,
+            policy=policy_from_json(proposal.policy, proposal.objectives).to_json(),
+            situation=checked.situation,
             created_at=self.now(),
         )
         submission = submit(request) if submit is not None else Submission()
         return self.stores.optimizations.add(request, job=submission.job, also=submission.also)
 
-    def _settle(self, proposal: Proposal, components: int) -> Choice | None:
+    def _situation(self, proposal: Proposal, components: int) -> Situation:
+        dataset = proposal.dataset
+        return Situation(
+            kind=proposal.agent.kind,
+            n_train=len(dataset[Split.TRAIN]),
+            n_val=len(dataset[Split.VAL]),
+            n_test=len(dataset[Split.TEST]),
+            optimizable_components=components,
+            can_propose=self.can_propose(),
+            max_lm_calls=proposal.constraints.limits.max_lm_calls,
+            metric=metric_type(proposal.objectives, proposal.metrics),
+            goals=sum(not objective.guardrail for objective in proposal.objectives),
+            input_length=input_length(dataset),
+        )
+
+    def _settle(self, proposal: Proposal, situation: Situation) -> Choice | None:
         names = [choice.name for choice in proposal.algorithms]
         if AUTO not in names:
             return None
@@ -174,19 +203,17 @@ class Intake:
                 f"algorithms: auto takes no options; found: {', '.join(proposal.algorithms[0].options)}; possible: "
                 "name the algorithm they are for"
             )
-        return choose(
-            Situation(
-                kind=proposal.agent.kind,
-                n_train=len(proposal.dataset[Split.TRAIN]),
-                n_val=len(proposal.dataset[Split.VAL]),
-                optimizable_components=components,
-                can_propose=self.can_propose(),
-                max_lm_calls=proposal.constraints.limits.max_lm_calls,
-            )
-        )
+        return choose(situation, self.lessons(), can_run=self._can_run, seed=proposal.constraints.seed)
+
+    def _can_run(self, algorithm: str) -> bool:
+        try:
+            self.algorithms.options(algorithm, {})
+        except (InvalidRequestError, NotFoundError):
+            return False
+        return True
 
 
-def _check_objectives(objectives: Sequence[Objective], metrics: Mapping[str, object]) -> None:
+def _check_objectives(objectives: Sequence[Objective], metrics: Mapping[str, Metric | ModelMetric]) -> None:
     if not any(not objective.guardrail for objective in objectives):
         raise InvalidRequestError(
             f"objectives: wanted: at least one that is no guardrail; found: {len(objectives)} guardrails; possible: "
@@ -202,6 +229,37 @@ def _check_objectives(objectives: Sequence[Objective], metrics: Mapping[str, obj
             raise InvalidRequestError(
                 f"objectives: wanted: each metric once; found: {name} twice; possible: one of them"
             )
+    for objective in objectives:
+        _check_numbers(objective, metrics[objective.metric])
+
+
+def _check_numbers(objective: Objective, metric: Metric | ModelMetric) -> None:
+    """Refuse what no candidate could mean or reach. Raises `InvalidRequestError`."""
+    name, target = objective.metric, objective.target_value
+    if not (math.isfinite(objective.weight) and objective.weight > 0.0):
+        raise InvalidRequestError(
+            f"objectives: wanted: a weight above 0 for {name}; found: {objective.weight}; possible: 1, or guardrail: "
+            "true on what is only not to be hurt"
+        )
+    if not (math.isfinite(objective.margin) and objective.margin >= 0.0):
+        raise InvalidRequestError(
+            f"objectives: wanted: a margin from 0 on for {name}; found: {objective.margin}; possible: 0.1"
+        )
+    if target is None:
+        return
+    high = math.inf if metric.ceiling is None else metric.ceiling
+    low, high = min(metric.floor, high), max(metric.floor, high)
+    if not (math.isfinite(target) and low <= target <= high):
+        within = f"from {low:g} on" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise InvalidRequestError(
+            f"objectives: wanted: a target_value that {name} can have, {within}; found: {target:g}; possible: a number "
+            f"{within}, in the unit of the metric"
+        )
+    if objective.guardrail:
+        raise InvalidRequestError(
+            f"objectives: wanted: a target_value on an objective to be improved; found: one on the guardrail {name}; "
+            "possible: remove it, margin says how much a guardrail may be hurt"
+        )
 
 
 def _check_distinct(algorithms: Sequence[AlgorithmChoice]) -> None:

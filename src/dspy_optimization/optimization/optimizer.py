@@ -2,17 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
+from dspy_optimization.agents.example import Split
 from dspy_optimization.agents.metric import Metric
 from dspy_optimization.agents.objective import Objectives
-from dspy_optimization.algorithms.problem import Algorithm
+from dspy_optimization.compute.computing import Computing
+from dspy_optimization.compute.devices import Device, numpy_device
+from dspy_optimization.compute.metering import GpuMeter, GpuUse
 from dspy_optimization.errors import (
     BudgetSpent,
     CancelRequested,
@@ -32,24 +35,20 @@ from dspy_optimization.evaluation.budget import BudgetWarning, Cap
 from dspy_optimization.evaluation.calls import LedgerSession
 from dspy_optimization.evaluation.evaluator import Evaluator
 from dspy_optimization.evaluation.judge import ModelMetric
-from dspy_optimization.evaluation.ledger import LedgerStore, OptimizationId
-from dspy_optimization.evaluation.model import LanguageModel, Role
+from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.evaluation.model import Role
 from dspy_optimization.evaluation.patience import Patience
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, EventType, Json
-from dspy_optimization.optimization.course import Course, Outcome, Portfolio, Workplace
+from dspy_optimization.optimization.collaborators import AlgorithmRegistry, Models, Tracker
+from dspy_optimization.optimization.course import Course, Outcome
+from dspy_optimization.optimization.policy_reading import policy_from_json
 from dspy_optimization.optimization.pulse import Pulse
 from dspy_optimization.optimization.request import AWAITED, Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import Artifact, OptimizationResult
-from dspy_optimization.optimization.store import (
-    AgentStore,
-    DatasetStore,
-    EventStore,
-    OptimizationStore,
-    ResultStore,
-    TrialStore,
-)
+from dspy_optimization.optimization.store import Stores, TrialStore
+from dspy_optimization.optimization.workplace import Portfolio, Workplace
 
 Done = TypeVar("Done")
 
@@ -57,60 +56,8 @@ _PATIENCE_SECONDS = 60.0
 """How long the database may be away before the work pauses; the ledger waits as long."""
 
 
-class Models(Protocol):
-    """The language models of one optimization."""
-
-    def open(
-        self, agent: AgentConfig, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]
-    ) -> Mapping[Role, LanguageModel]:
-        """Return the model of every role; their waits end with `stop`.
-
-        Args:
-            agent: names the model of the task role when it has a preference.
-            stop: ends waiting for slots and retries.
-            fell_back: told role, wanted model, used model and reason of every fallback.
-        """
-        ...
-
-
-class AlgorithmRegistry(Protocol):
-    """The algorithms there are."""
-
-    def get(self, name: str) -> Algorithm:
-        """Return an algorithm. Raises `NotFoundError` with the list of what exists."""
-        ...
-
-    def options(self, name: str, given: Mapping[str, Json]) -> object:
-        """Return the algorithm's options. Raises `InvalidRequestError` for an unknown or ill-typed one."""
-        ...
-
-
-class Tracker(Protocol):
-    """Tells another system of what happened. Telling it the same again changes nothing.
-
-    Raises `TrackingError` when that system is away; the optimization goes on without it.
-    """
-
-    def completed(self, optimization: Optimization, result: OptimizationResult, agent: AgentConfig) -> str | None:
-        """Record a result; return the id it has there, None when nothing is tracked."""
-        ...
-
-    def ended(self, optimization: Optimization) -> str | None:
-        """Record one that failed or was cancelled without a result; return the id it has there."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stores:
-    """What is kept, of one tenant."""
-
-    optimizations: OptimizationStore
-    trials: TrialStore
-    results: ResultStore
-    events: EventStore
-    agents: AgentStore
-    datasets: DatasetStore
-    ledger: LedgerStore
+def _keep_nothing(_optimization_id: OptimizationId, _uses: Sequence[GpuUse]) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +76,10 @@ class Optimizer:
     seconds: Callable[[], float] = time.monotonic
     pulse: Pulse = field(default_factory=Pulse)
     """Shared by all optimizers of a process."""
+    device: Callable[[], Device] = numpy_device
+    """Where response models are fitted; asked when an optimization begins."""
+    keep_gpu_use: Callable[[OptimizationId, Sequence[GpuUse]], None] = _keep_nothing
+    """Adds up what optimizations took of GPUs."""
 
     def run(self, optimization_id: OptimizationId, stop: StopSignal) -> Optimization:
         """Work on it until it ends or pauses, and return where it stands then.
@@ -182,10 +133,17 @@ class Optimizer:
     def _carry_out(self, request: OptimizationRequest, stop: StopSignal, clock: "_WorkClock") -> Optimization:
         config = self.stores.agents.get(request.target.version)
         dataset = self.stores.datasets.get(request.dataset)
-        agent = self.builder.build(config)
         metrics = self.metrics(request)
         waits = StopSignal(stop)
         models = self.models.open(config, waits, self._fallback_teller(request.id))
+        named = self.models.named(waits, self._fallback_teller(request.id))
+        limits = request.constraints.limits
+        # A dollar cap can only be kept where prices are known: no candidate may choose another model.
+        unpriced = named if limits.max_cost_usd is not None else ()
+        agent = self.builder.build(
+            config, without_models=frozenset(name for name in unpriced if named[name].price is None)
+        )
+        computing = self._computing(request.id)
         try:
             with (
                 _ending(waits, request.constraints.limits.max_seconds, clock),
@@ -193,7 +151,8 @@ class Optimizer:
                     self.stores.ledger,
                     request.id,
                     models=models,
-                    limits=request.constraints.limits,
+                    named=named,
+                    limits=limits,
                     now=self.now,
                     elapsed_seconds=clock.elapsed_seconds(),
                     seconds=self.seconds,
@@ -207,13 +166,16 @@ class Optimizer:
                     concurrency=request.constraints.concurrency,
                 ) as evaluator,
             ):
-                place = self._workplace(request, dataset, agent, metrics, evaluator, session, stop, clock)
+                place = self._workplace(request, dataset, agent, metrics, evaluator, session, computing, stop, clock)
                 outcome = Course(place).carry_out()
                 session.flush()
                 return self._complete(request, config, outcome, session, clock)
         finally:
             for model in {id(model): model for model in models.values()}.values():
                 model.close()
+            used = computing.meter.taken()
+            if used:
+                self._patiently(lambda: self.keep_gpu_use(request.id, used))
 
     def _complete(
         self,
@@ -234,6 +196,8 @@ class Optimizer:
             key_improvements=outcome.improvements,
             iterations=outcome.iterations,
             trials=outcome.trials,
+            front=outcome.front,
+            pick=outcome.pick,
             # Not what this session counted: a process that was taken for dead may have paid for calls meanwhile.
             bill=replace(
                 self._patiently(lambda: self.stores.ledger.bill(request.id)),
@@ -297,6 +261,7 @@ class Optimizer:
         metrics: Mapping[str, Metric | ModelMetric],
         evaluator: Evaluator,
         session: LedgerSession,
+        computing: Computing,
         stop: StopSignal,
         clock: "_WorkClock",
     ) -> Workplace:
@@ -307,8 +272,10 @@ class Optimizer:
             agent=agent,
             objectives=Objectives(items=request.objectives),
             metrics=metrics,
+            policy=policy_from_json(request.policy, request.objectives),
             evaluator=evaluator,
             session=session,
+            computing=computing,
             portfolio=Portfolio(
                 choices=request.algorithms,
                 algorithms={name: self.algorithms.get(name) for name in names},
@@ -318,6 +285,9 @@ class Optimizer:
             ),
             stop=stop,
             trials=_PatientTrials(trials=self.stores.trials, patiently=self._patiently),
+            completed=lambda: self._patiently(
+                lambda: self.stores.trials.completed(request.id, len(dataset[Split.VAL]))
+            ),
             open_test_split=lambda: self._patiently(
                 lambda: self.stores.results.open_test_split(dataset.version, request.id)
             ),
@@ -327,6 +297,22 @@ class Optimizer:
             emit=lambda event: self._patiently(lambda: self.stores.events.emit(event)),
             advance=lambda progress: self._patiently(lambda: self._advance(request.id, progress, clock)),
         )
+
+    def _computing(self, optimization_id: OptimizationId) -> Computing:
+        device = self.device()
+
+        def warn(sentence: str) -> None:
+            self._mention(
+                Event(
+                    type=EventType.DEVICE_FALLBACK,
+                    optimization_id=optimization_id,
+                    at=self.now(),
+                    data={"device": device.name, "reason": sentence},
+                    key=f"device/{device.name}",
+                )
+            )
+
+        return Computing(device=device, meter=GpuMeter(self.seconds), warn=warn)
 
     def _patiently(self, action: Callable[[], Done]) -> Done:
         """Do it, again while the database is away for a moment. Raises `StoreError` when it stays away."""

@@ -15,9 +15,10 @@ from dspy_optimization.evaluation.model import Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
 from dspy_optimization.optimization.choosing import AUTO
+from dspy_optimization.optimization.collaborators import Models
 from dspy_optimization.optimization.estimate import CostEstimate, estimate
 from dspy_optimization.optimization.intake import Checked, Intake, Proposal
-from dspy_optimization.optimization.optimizer import Models
+from dspy_optimization.optimization.policy_reading import policy_from_json
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, TargetType
 
 LOCAL_SECONDS_A_CALL = 0.5
@@ -39,6 +40,8 @@ class Wanted:
     algorithms: Sequence[AlgorithmChoice] = (AlgorithmChoice(name=AUTO),)
     constraints: Constraints = field(default_factory=Constraints)
     target: TargetType = TargetType.AGENT
+    policy: Json = None
+    """Which candidate goes to the gate: `{type: …}` or a name; None: the best weighted utility."""
 
 
 def checked(wanted: Wanted, intake: Intake) -> Checked:
@@ -49,6 +52,9 @@ def checked(wanted: Wanted, intake: Intake) -> Checked:
     """
     specifications = with_implied(wanted.metrics, wanted.objectives)
     objectives = objectives_from_json([dict(one) for one in wanted.objectives], intake.metrics(specifications))
+    called = {
+        str(one["metric"]): objective.metric for one, objective in zip(wanted.objectives, objectives, strict=True)
+    }
     for choice in wanted.algorithms:
         if choice.name != AUTO:
             intake.algorithms.options(choice.name, choice.options)
@@ -62,6 +68,7 @@ def checked(wanted: Wanted, intake: Intake) -> Checked:
             algorithms=tuple(wanted.algorithms),
             constraints=wanted.constraints,
             target=wanted.target,
+            policy=policy_from_json(wanted.policy, objectives, called).to_json(),
         )
     )
 
@@ -139,6 +146,7 @@ def estimated(proposal: Checked, intake: Intake, models: Models, *, seconds_a_ca
         intake.builder.build(wanted.agent),
         intake.algorithms,
         opened,
+        named=models.named(StopSignal(), _tell_nobody),
         judge_calls=judge_calls,
         seconds_a_call=seconds,
     )

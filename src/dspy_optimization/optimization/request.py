@@ -12,6 +12,7 @@ from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.events import Json
 from dspy_optimization.jobs.job import JobId, Lane, Priority
+from dspy_optimization.optimization.situation import Situation
 
 
 class TargetType(StrEnum):
@@ -124,6 +125,10 @@ class OptimizationRequest:
     constraints: Constraints
     metrics: tuple[Mapping[str, Json], ...] = ()
     """Metric specifications as `agents.metrics` reads them; the objectives name them."""
+    policy: Mapping[str, Json] = field(default_factory=lambda: {"type": "weights"})
+    """Which candidate goes to the gate, as `optimization.policy_reading` reads it."""
+    situation: Situation | None = None
+    """What `auto` will compare later requests with; None: kept by an older engine, which teaches nothing."""
     created_at: datetime
 
 

@@ -8,6 +8,8 @@ from dspy_optimization.agents.candidate import Candidate, ComponentName, Fingerp
 from dspy_optimization.evaluation.gate import Estimate, ValidatedResult
 from dspy_optimization.evaluation.ledger import Bill, OptimizationId
 from dspy_optimization.events import Json
+from dspy_optimization.optimization.front import Front
+from dspy_optimization.optimization.policy import Pick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,10 @@ class OptimizationResult:
     key_improvements: tuple[Improvement, ...] = ()
     iterations: int = 0
     trials: int = 0
+    front: Front | None = None
+    """Who is beaten by nobody on val; None where the baseline was not measured, or an older engine wrote this."""
+    pick: Pick | None = None
+    """Why this candidate went to the gate; None as for the front."""
     bill: Bill
     artifact: Artifact
     ended_because: str

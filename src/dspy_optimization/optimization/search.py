@@ -28,6 +28,20 @@ from dspy_optimization.evaluation.trial import ExampleResult, Trial
 from dspy_optimization.events import Event, EventType, Json
 
 
+class CountedCalls(Calls, Protocol):
+    """Calls that know how many distinct ones were asked."""
+
+    @property
+    def asked_calls(self) -> int:
+        """Distinct calls asked so far, paid or not."""
+        ...
+
+    @property
+    def calls_left(self) -> int | None:
+        """Distinct calls that may still be asked; None: as many as are wanted."""
+        ...
+
+
 class TrialSink(Protocol):
     """Where trials are kept."""
 
@@ -86,6 +100,11 @@ class Scoreboard:
             return None
         return tuple(known.results[example_id] for example_id in sorted(self._val))
 
+    @property
+    def val(self) -> Sequence[ExampleId]:
+        """The ids of all val examples, sorted."""
+        return sorted(self._val)
+
     def complete(self) -> list[Measured]:
         """Return every candidate measured on all of val, in the order they were met."""
         with self._lock:
@@ -106,7 +125,7 @@ class Scoreboard:
         Args:
             algorithm: only candidates this one measured first; None: all.
         """
-        pool = [one for one in self.complete() if algorithm in (None, one.algorithm) and self._guarded(one)]
+        pool = [one for one in self.complete() if algorithm in (None, one.algorithm) and self.guardrails_hold(one)]
         if not pool:
             return None
         return min(
@@ -118,15 +137,12 @@ class Scoreboard:
         """Return the mean of one metric on val."""
         return sum(measured.results[example_id].scores[metric].value for example_id in self._val) / len(self._val)
 
-    def _guarded(self, measured: Measured) -> bool:
+    def guardrails_hold(self, measured: Measured) -> bool:
         """Say whether no guardrail is hurt by more than its margin, as far as val can tell."""
         guardrails = [item for item in self.objectives.items if item.guardrail]
         for item in guardrails:
             reference = self.objectives.scales.get(item.metric)
-            if reference is None:
-                continue
-            allowance = item.margin * abs(reference)
-            if item.oriented(self.mean(measured, item.metric)) < item.oriented(reference) - allowance - 1e-12:
+            if reference is not None and not item.holds(self.mean(measured, item.metric), reference):
                 return False
         return True
 
@@ -162,7 +178,7 @@ class SearchContext:
 class Search:
     """The run of one algorithm in one turn; what `algorithms.problem.SearchRun` promises."""
 
-    def __init__(self, context: SearchContext, algorithm: str, calls: Calls, stop: StopSignal) -> None:
+    def __init__(self, context: SearchContext, algorithm: str, calls: CountedCalls, stop: StopSignal) -> None:
         self._context = context
         self.algorithm = algorithm
         self._calls = calls
@@ -176,6 +192,11 @@ class Search:
         """The candidates the algorithm named as results, in its order."""
         with self._lock:
             return list(self._submitted.values())
+
+    @property
+    def calls_left(self) -> int | None:
+        """Distinct calls the search may still ask for; None: no bound is known."""
+        return self._calls.calls_left
 
     def call(self, role: Role, request: ModelRequest) -> ModelResponse:
         """Ask a model through the ledger."""

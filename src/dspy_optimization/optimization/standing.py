@@ -68,6 +68,8 @@ class Standing:
                 )
             case EventType.MODEL_FALLBACK:
                 return self._noting(f"{text(data, 'role')}: {text(data, 'used')} answers for {text(data, 'wanted')}")
+            case EventType.DEVICE_FALLBACK:
+                return self._noting(text(data, "reason"))
             case EventType.ALGORITHM_ENDED if data.get("error") is not None:
                 return self._noting(f"{text(data, 'algorithm')} broke: {text(data, 'error')}")
             case EventType.TRACKING_FAILED:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from dspy_optimization.agents.candidate import Fingerprint
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, DatasetVersion
 from dspy_optimization.agents.example import ExampleId
-from dspy_optimization.evaluation.ledger import OptimizationId
+from dspy_optimization.evaluation.ledger import LedgerStore, OptimizationId
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, RecordedEvent
 from dspy_optimization.jobs.job import JobId
 from dspy_optimization.jobs.queue import Transaction
+from dspy_optimization.optimization.front import Completed
 from dspy_optimization.optimization.pulse import Beats
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
@@ -73,6 +75,10 @@ class TrialStore(Protocol):
 
     def trials(self, optimization_id: OptimizationId) -> Sequence[Trial]:
         """Return them in the order they were recorded."""
+        ...
+
+    def completed(self, optimization_id: OptimizationId, n_val: int) -> Sequence[Completed]:
+        """Return the candidates measured on all `n_val` examples of val, in the order in which they became so."""
         ...
 
 
@@ -143,3 +149,16 @@ class DatasetStore(Protocol):
     def versions(self, name: str | None = None) -> Sequence[tuple[str, DatasetVersion]]:
         """Return (name, version), newest first."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """What is kept, of one tenant."""
+
+    optimizations: OptimizationStore
+    trials: TrialStore
+    results: ResultStore
+    events: EventStore
+    agents: AgentStore
+    datasets: DatasetStore
+    ledger: LedgerStore

@@ -1,26 +1,22 @@
 """One turn of one algorithm: it searches, and every candidate it names gets a complete trial on val."""
 
+import contextvars
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from dspy_optimization.agents.example import Split
 from dspy_optimization.algorithms.problem import Algorithm, Problem
 from dspy_optimization.errors import TurnOver
-from dspy_optimization.evaluation.agent import Calls
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Event, EventType, Json
+from dspy_optimization.optimization.guarded_run import GuardedRun
 from dspy_optimization.optimization.portfolio import Turn, TurnOutcome, TurnReport
-from dspy_optimization.optimization.search import Search, SearchContext
+from dspy_optimization.optimization.search import CountedCalls, Search, SearchContext
 
-
-class CountedCalls(Calls, Protocol):
-    """Calls that know how many distinct ones were asked."""
-
-    @property
-    def asked_calls(self) -> int:
-        """Distinct calls asked so far, paid or not."""
-        ...
+GRACE_SECONDS = 30.0
+"""How long an algorithm may go on by itself when its search has to end; then it is left behind."""
+_LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +65,28 @@ class TurnTaker:
 
     def _search(self, algorithm: Algorithm, problem: Problem, search: Search, stop: StopSignal) -> str | None:
         """Search; return what broke the algorithm, None when nothing did. Only `TurnOver` does not pass."""
-        try:
-            algorithm.search(problem, search)
-        except TurnOver:
-            return None
-        except Exception as error:
-            if stop.reason is None:
-                failure = f"{type(error).__name__}: {error}"
-                self.failed(AlgorithmFailure(algorithm=algorithm.name, error=failure))
-                return failure
+        run = GuardedRun(search, problem)
+        attempt = _Attempt(algorithm, problem, run)
+        left_behind = not attempt.ended_within(stop, GRACE_SECONDS)
+        run.close()
+        if run.interrupted is not None:
+            raise run.interrupted
+        failure: str | None = None
+        if left_behind:
+            failure = (
+                f"wanted: a search that ends when it is told to; found: {algorithm.name} went on for "
+                f"{GRACE_SECONDS:g} s and was left behind; possible: let StopSearch pass through, and see "
+                "docs/algorithms.md for what an algorithm has to keep"
+            )
+        elif attempt.error is not None and stop.reason is None and not isinstance(attempt.error, TurnOver):
+            failure = f"{type(attempt.error).__name__}: {attempt.error}"
+        elif run.refusals and stop.reason is None:
+            failure = f"AlgorithmError: {run.refusals[0].sentence}"
+        if failure is not None:
+            self.failed(AlgorithmFailure(algorithm=algorithm.name, error=failure))
         if stop.reason is not None and not isinstance(stop.reason, TurnOver):
             raise stop.reason
-        return None
+        return failure
 
     def _complete(self, search: Search, problem: Problem) -> None:
         """Measure submitted candidates on what is missing of val; the allowance of the turn does not count here."""
@@ -102,3 +108,38 @@ class TurnTaker:
                 key=f"{event.value}/{turn.choice.name}/{turn.number}",
             )
         )
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One search in a thread of its own, so that one that never ends holds nobody but itself."""
+
+    algorithm: Algorithm
+    problem: Problem
+    run: GuardedRun
+    error: BaseException | None = None
+    """What it raised; a stop is one too."""
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def ended_within(self, stop: StopSignal, grace_seconds: float) -> bool:
+        """Search and return True when it has ended; False when it was to end and did nothing but go on."""
+        context = contextvars.copy_context()
+        name = f"search-{self.algorithm.name}"
+        threading.Thread(target=context.run, args=[self._search], name=name, daemon=True).start()
+        waited = 0.0
+        while not self._ended.wait(_LOOK_SECONDS):
+            if stop.reason is None:
+                continue
+            self.run.end(stop.reason)
+            waited = 0.0 if self.run.busy else waited + _LOOK_SECONDS
+            if waited >= grace_seconds:
+                return False
+        return True
+
+    def _search(self) -> None:
+        try:
+            self.algorithm.search(self.problem, self.run)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._ended.set()

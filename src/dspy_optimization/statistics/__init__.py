@@ -28,6 +28,7 @@ from dspy_optimization.statistics.power import (
     mcnemar_sample_size,
     minimum_units,
 )
+from dspy_optimization.statistics.resampling import resampled_means
 from dspy_optimization.statistics.verdict import (
     Comparison,
     Headroom,
@@ -65,6 +66,7 @@ __all__ = [
     "newcombe_interval",
     "paired_interval",
     "paired_test",
+    "resampled_means",
     "reuse_level",
     "sign_flip_test",
     "standard_error",

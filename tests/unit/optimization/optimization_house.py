@@ -18,6 +18,7 @@ from dspy_optimization.adapters.postgres import (
     PostgresResults,
     PostgresTrials,
 )
+from dspy_optimization.adapters.postgres.experience_store import PostgresExperience
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.candidate import Candidate
 from dspy_optimization.agents.config import AgentConfig, AgentKind, Field, Signature
@@ -35,9 +36,10 @@ from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
 from dspy_optimization.optimization.intake import Intake, Proposal
-from dspy_optimization.optimization.optimizer import Optimizer, Stores
+from dspy_optimization.optimization.optimizer import Optimizer
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, Optimization
 from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.tenancy import LOCAL_TENANT
 
 AGENT = AgentConfig(
@@ -138,14 +140,18 @@ class OneAlgorithm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneModel:
-    """Every role is the same model."""
+    """Every role is the same model; others have names."""
 
     model: LanguageModel
+    by_name: Mapping[str, LanguageModel] = field(default_factory=dict)
 
     def open(
         self, agent: AgentConfig, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]
     ) -> Mapping[Role, LanguageModel]:
         return dict.fromkeys(Role, self.model)
+
+    def named(self, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]) -> Mapping[str, LanguageModel]:
+        return self.by_name
 
 
 @dataclass(slots=True)
@@ -233,6 +239,7 @@ def build_house(database: Database, model: LanguageModel) -> House:
         metrics=lambda specifications: {"exact": Exact()},
         check_prices=lambda agent, constraints: None,
         can_propose=lambda: False,
+        lessons=PostgresExperience(database, LOCAL_TENANT).lessons,
         alpha=0.05,
         now=lambda: datetime.now(UTC),
         new_id=uuid4,

@@ -1,6 +1,9 @@
 """What changed, one at a time."""
 
+from dataclasses import replace
+
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
+from dspy_optimization.agents.component_settings import ComponentSettings
 from dspy_optimization.optimization.ablation import changes
 
 
@@ -35,3 +38,24 @@ def test_each_change_is_put_back_alone() -> None:
     assert _candidate(answer=("Answer.", 2), search=("Search.", 1)) == found[0].without
     assert _candidate(answer=("Answer well.", 0), search=("Search.", 1)) == found[1].without
     assert _candidate(answer=("Answer well.", 2), search=("Search.", 0)) == found[2].without
+
+
+def test_every_changed_setting_is_a_change_of_its_own() -> None:
+    """Put back to what the baseline says, while the others stay as the candidate has them."""
+    name = ComponentName("answer")
+    before = ComponentSettings(parameters={"temperature": 0.5}, tools=("a", "b"))
+    after = ComponentSettings(model="large", parameters={"temperature": 1}, kind="predict", tools=("a",))
+
+    def told(settings: ComponentSettings) -> Candidate:
+        value = ComponentValue(instructions="Answer.", settings=settings)
+        return Candidate(components={name: value})
+
+    found = changes(told(before), told(after))
+
+    assert ["model", "parameters", "kind", "tools"] == [change.part for change in found]
+    assert [
+        told(replace(after, model=None)),
+        told(replace(after, parameters=before.parameters)),
+        told(replace(after, kind=None)),
+        told(replace(after, tools=before.tools)),
+    ] == [change.without for change in found]

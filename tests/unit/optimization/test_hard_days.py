@@ -119,6 +119,9 @@ class _WaitingModels:
 
         return dict.fromkeys(Role, ScriptedModel(answer))
 
+    def named(self, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]) -> Mapping[str, LanguageModel]:
+        return {}
+
 
 def test_the_time_limit_ends_what_waits(good_house: House) -> None:
     """Calls that stand in a model's queue or pause between attempts do not sit out the limit."""

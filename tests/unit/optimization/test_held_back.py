@@ -2,11 +2,14 @@
 
 import pytest
 
+from dspy_optimization.agents.example import ExampleId, Usage
 from dspy_optimization.errors import BudgetSpent, InvalidRequestError
 from dspy_optimization.evaluation.ledger import Spend
 from dspy_optimization.evaluation.limits import Limits
+from dspy_optimization.evaluation.trial import ExampleResult
 from dspy_optimization.optimization.held_back import (
     PerExample,
+    Reserve,
     check_reach,
     check_spend,
     measured_per_example,
@@ -73,3 +76,30 @@ def test_the_smallest_cap_is_taken() -> None:
     """Exactly enough is enough, and no cap is enough."""
     check_reach(Limits(max_lm_calls=100), n_val=10, n_test=40)
     check_reach(Limits(), n_val=10, n_test=40)
+
+
+def _results(cost_usd: float, tokens: int) -> list[ExampleResult]:
+    usage = Usage(cost_usd=cost_usd, prompt_tokens=tokens, completion_tokens=0, lm_calls=1)
+    return [ExampleResult(example_id=ExampleId(str(n)), scores={}, outputs={}, usage=usage) for n in range(4)]
+
+
+def test_a_dearer_candidate_is_held_back_for_too() -> None:
+    each = PerExample(calls=1.0, tokens=10.0, cost_usd=0.001, seconds=0.1)
+    reserve = Reserve(Limits(max_cost_usd=10.0, max_tokens=100_000, max_lm_calls=900), each, n_test=100, n_val=50)
+    before = reserve.limits
+
+    reserve.meet(_results(cost_usd=0.02, tokens=100))
+
+    assert 10.0 - 300 * 0.02 * 1.25 == pytest.approx(reserve.limits.max_cost_usd)
+    assert 100_000 - 300 * 100 * 1.25 == reserve.limits.max_tokens
+    assert before.max_lm_calls == reserve.limits.max_lm_calls
+
+
+def test_a_cheaper_candidate_gives_nothing_back() -> None:
+    each = PerExample(calls=1.0, tokens=10.0, cost_usd=0.001, seconds=0.1)
+    reserve = Reserve(Limits(max_cost_usd=10.0, max_tokens=None), each, n_test=100, n_val=50)
+    before = reserve.limits
+
+    reserve.meet(_results(cost_usd=0.0001, tokens=1))
+
+    assert before == reserve.limits
