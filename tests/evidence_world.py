@@ -26,10 +26,10 @@ from dspy_optimization.agents.objective import Direction, Objective, Objectives
 from dspy_optimization.evaluation.ledger import Bill, OptimizationId
 from dspy_optimization.evaluation.trial import ExampleResult, Trial
 from dspy_optimization.events import Event, EventType
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationRequest, Target
 from dspy_optimization.optimization.request import OptimizationStatus as Status
 from dspy_optimization.optimization.result import Artifact, OptimizationResult
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

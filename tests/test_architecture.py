@@ -17,6 +17,8 @@ CATCHES_EVERYTHING = {
     "web/firing.py": "a defect of ours that one schedule brings to light must not keep all others from firing",
     "jobs/worker.py": "a defect of ours in one job must not take the other jobs of its process with it",
     "optimization/turns.py": "an algorithm is foreign code: what it raises ends its turn, not the portfolio",
+    "testing/algorithm_bench.py": "whatever an algorithm on trial raises is how its search ended",
+    "testing/algorithm_contract.py": "whatever an algorithm on trial raises is what is found of it",
 }
 
 

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dspy_optimization.api import NotFinishedError, Optimized, load, optimize
+    from dspy_optimization.api import NotFinishedError, Optimized, load, optimize, pick
 
-__all__ = ["NotFinishedError", "Optimized", "load", "optimize"]
+__all__ = ["NotFinishedError", "Optimized", "load", "optimize", "pick"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
 """The Python interface: an agent, examples and a metric in, an agent with its evidence out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset, SplitShares
 from dspy_optimization.agents.dataset_loading import read_source
 from dspy_optimization.agents.loading import load_agent_file
-from dspy_optimization.agents.objective import Objective
 from dspy_optimization.agents.reading import RecordFields, fields_of
 from dspy_optimization.agents.splitting import build_dataset
 from dspy_optimization.bootstrap import LIVE_METRIC, LiveCode, open_engine
@@ -24,7 +23,9 @@ from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
-from dspy_optimization.optimization.intake import Proposal
+from dspy_optimization.optimization.front import FrontPoint
+from dspy_optimization.optimization.picking import measured_candidates, pick_candidate
+from dspy_optimization.optimization.proposing import Wanted, checked
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.settings import Settings, read_settings
@@ -47,12 +48,17 @@ class Optimized:
     config: AgentConfig
     """The agent as data: save it, serve it."""
     module: Any
-    """The agent as a `dspy.Module`."""
+    """The agent as a `dspy.Module`; its `models` holds name → `dspy.LM` for components that chose a model by name."""
 
     @property
     def verdict(self) -> Verdict | None:
         """What the sealed split allows to be said; None when it was not reached."""
         return self.result.validated.verdict if self.result.validated is not None else None
+
+    @property
+    def pareto_front(self) -> tuple[FrontPoint, ...]:
+        """The candidates that none other beats on val, the best in the primary objective first; see `pick`."""
+        return self.result.front.points if self.result.front is not None else ()
 
     def __call__(self, **inputs: Any) -> Any:
         """Run the optimized agent; returns a `dspy.Prediction`."""
@@ -64,6 +70,8 @@ def optimize(
     examples: Iterable[object] | str | Path,
     metric: str | Mapping[str, Json] | Callable[..., object] = "exact_match",
     *,
+    objectives: Sequence[str | Mapping[str, Json]] = (),
+    policy: str | Mapping[str, Json] | None = None,
     algorithms: str | Mapping[str, Mapping[str, Json]] = "auto",
     limits: Limits | None = None,
     min_gain: float = 0.0,
@@ -82,6 +90,10 @@ def optimize(
             `reasoning_gym:leg_counting?size=200`. They are split into train, val and a sealed test split, near
             duplicates kept together.
         metric: a metric by name or specification, or a function (example, prediction[, trace]) → number in [0, 1].
+        objectives: beside the metric, which comes first: names such as "cost_usd", or {"metric": "latency_seconds",
+            "guardrail": True}.
+        policy: which candidate goes to the gate: "knee", {"type": "max_cost", "at_most": 0.01} and so on; None: the
+            best weighted utility.
         algorithms: "auto", a name, or name → options.
         limits: caps over everything; None: none.
         min_gain: the smallest gain that matters, in the unit of the metric.
@@ -102,12 +114,13 @@ def optimize(
     live = LiveCode(programs=programs, metrics=functions)
     with open_engine(settings, live=live, track=track) as engine:
         if resume is None:
-            proposal = Proposal(
+            wanted = Wanted(
                 agent=config,
                 dataset=_dataset(config.name, examples, fields, seed, shares),
-                objectives=(Objective(metric=name),),
+                objectives=[{"metric": one} if isinstance(one, str) else one for one in (name, *objectives)],
                 metrics=(specification,),
                 algorithms=_algorithms(algorithms),
+                policy=dict(policy) if isinstance(policy, Mapping) else policy,
                 constraints=Constraints(
                     limits=Limits() if limits is None else limits,
                     min_improvement_threshold=min_gain,
@@ -115,29 +128,79 @@ def optimize(
                     concurrency=concurrency,
                 ),
             )
-            resume = engine.intake.accept(engine.intake.check(proposal)).request.id
+            resume = engine.intake.accept(checked(wanted, engine.intake)).request.id
         else:
             _check_same(engine, resume, config)
-        return _finish(engine, resume, DspyAgents(Parts(allowed=engine.allowed, programs=dict(programs))))
+        builder = DspyAgents(Parts(allowed=engine.allowed, programs=dict(programs))).elsewhere()
+        return _finish(engine, resume, builder)
 
 
-def load(folder: str | Path, *, settings: Settings | None = None) -> Any:
+def pick(
+    optimization_id: OptimizationId,
+    candidate: str,
+    *,
+    agent: object | None = None,
+    metric: str | Mapping[str, Json] | Callable[..., object] = "exact_match",
+    settings: Settings | None = None,
+    track: bool = True,
+) -> Optimized:
+    """Return another candidate of an optimization that has ended, with what may be said of it.
+
+    It goes through the gate in an optimization of its own, as the next use of the test split, so at a smaller level:
+    `result.validated.alpha` says at which.
+
+    Args:
+        optimization_id: that measured the candidate.
+        candidate: its fingerprint, or a beginning that no other one has; `Optimized.pareto_front` lists them.
+        agent: the `dspy.Module` that was optimized; None: it was a configuration.
+        metric: the function that scored it; anything else is known already.
+        settings: None: from the environment.
+        track: whether an MLflow run is written.
+    Raises:
+        NotFoundError: there is no such candidate; names those on the front.
+        ConflictError: the optimization has not ended, or the candidate was at the gate already.
+        NotFinishedError: as `optimize`.
+    """
+    settings = read_settings() if settings is None else settings
+    programs = {} if agent is None else _agent(agent, settings)[2]
+    live = LiveCode(programs=programs, metrics=_metric(metric)[2])
+    with open_engine(settings, live=live, track=track) as engine:
+        picked_from = engine.stores.optimizations.get(optimization_id)
+        known = measured_candidates(engine.stores.trials, optimization_id)
+        picked = pick_candidate(engine.intake, picked_from, candidate, known)
+        made = engine.intake.accept(picked.checked).request.id
+        builder = DspyAgents(Parts(allowed=engine.allowed, programs=dict(programs))).elsewhere()
+        return _finish(engine, made, builder)
+
+
+def load(folder: str | Path, *, settings: Settings | None = None, models: Mapping[str, object] | None = None) -> Any:
     """Return an exported agent as a `dspy.Module`, laid out and sampled as its configuration says.
 
-    It asks the LM that DSPy has configured. Every file is checked against the manifest first.
+    It asks the LM that DSPy has configured; components that choose a model by name ask the one of `models`. Every file
+    is checked against the manifest first.
 
     Args:
         folder: what `dspy-opt runs export`, the client's `artifact` or an unpacked download wrote, or `agent` in it.
         settings: say which code of yours an agent may name; None: from the environment.
+        models: name → `dspy.LM`, for each name that a component chooses.
     Raises:
-        InvalidRequestError: a file was changed, or the agent names code that is not allowed here.
+        InvalidRequestError: a file was changed, the agent names code that is not allowed here, or `models` are not
+            those that its components name.
         NotFoundError: it is no such folder.
     """
     settings = read_settings() if settings is None else settings
     place = Path(folder).expanduser()
-    agents = DspyAgents(Parts(allowed=settings.allow))
+    agents = DspyAgents(Parts(allowed=settings.allow)).elsewhere()
     saved = load_agent(place / AGENT if (place / AGENT).is_dir() else place, agents)
-    return agents.as_module(saved.config, saved.candidate)
+    given = {} if models is None else models
+    asked = {value.settings.model for value in saved.candidate.components.values()} - {None}
+    if set(given) != asked:
+        raise InvalidRequestError(
+            f"models: wanted: an LM for each model that a component of {saved.config.name} names "
+            f"({', '.join(sorted(map(str, asked))) or 'none'}); found: {', '.join(sorted(given)) or 'none'}; possible: "
+            "load(folder, models={name: dspy.LM(...)})"
+        )
+    return agents.as_module(saved.config, saved.candidate, given)
 
 
 def _check_same(engine: Engine, optimization_id: OptimizationId, config: AgentConfig) -> None:
@@ -156,7 +219,7 @@ def _finish(engine: Engine, optimization_id: OptimizationId, builder: DspyAgents
     if result is None or ended.status is not OptimizationStatus.COMPLETED:
         raise NotFinishedError(f"{ended.status.value}: {ended.error or 'on request'}", optimization_id)
     config = engine.stores.agents.get(result.artifact.agent_version)
-    return Optimized(result=result, config=config, module=builder.as_module(config, result.optimized))
+    return Optimized(result=result, config=config, module=builder.as_module(config))
 
 
 def _agent(agent: object, settings: Settings) -> tuple[AgentConfig, RecordFields, Mapping[str, object]]:

@@ -1,17 +1,21 @@
 """The composition root: the one place that knows every part and puts them together."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TypeVar
 from uuid import UUID
 
+from dspy_optimization.adapters.algorithm_checks import AlgorithmChecks
 from dspy_optimization.adapters.dspy.artifact import program_state
 from dspy_optimization.adapters.dspy.programs import Parts
 from dspy_optimization.adapters.dspy.runnable import DspyAgents, Surroundings
+from dspy_optimization.adapters.gpu import gpus
 from dspy_optimization.adapters.mlflow_tracking import MlflowTracker, TrackingPlace
 from dspy_optimization.adapters.models import EMBEDDED, Models, ModelSpec, price_of
 from dspy_optimization.adapters.postgres import (
@@ -20,18 +24,23 @@ from dspy_optimization.adapters.postgres import (
     PostgresAgents,
     PostgresDatasets,
     PostgresEvents,
+    PostgresGpuUse,
     PostgresLedger,
     PostgresOptimizations,
     PostgresResults,
     PostgresTrials,
 )
+from dspy_optimization.adapters.postgres.algorithm_store import PostgresAlgorithms
+from dspy_optimization.adapters.postgres.experience_store import PostgresExperience
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.candidate import Candidate
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.metric import Metric
 from dspy_optimization.agents.metric_functions import FunctionMetric
 from dspy_optimization.agents.metrics import metrics_from_specs
+from dspy_optimization.algorithms.custom import RegisteredCode, Registrar, TenantAlgorithms
 from dspy_optimization.algorithms.registry import AlgorithmRegistry
+from dspy_optimization.compute.devices import Device, best_device, numpy_device
 from dspy_optimization.engine import Engine
 from dspy_optimization.errors import BudgetUnknownError, NotFoundError
 from dspy_optimization.evaluation.judge import ModelMetric, judge_from_json
@@ -40,11 +49,12 @@ from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.optimization.intake import Intake
-from dspy_optimization.optimization.optimizer import Optimizer, Stores
+from dspy_optimization.optimization.optimizer import Optimizer
 from dspy_optimization.optimization.pulse import Pulse
 from dspy_optimization.optimization.request import Constraints, Optimization
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.optimization.steering import Steering
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.settings import Settings
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 
@@ -85,6 +95,38 @@ class LentModels:
                 on_fallback=lambda wanted, used, reason: fell_back(Role.TASK, wanted, used, reason),
             )
         return lent
+
+    def named(self, stop: StopSignal, fell_back: Callable[[Role, str, str, str], None]) -> Mapping[str, LanguageModel]:
+        """Return the named models; what one answers is on the account of the tasks, so are its fallbacks."""
+        return _NamedModels(
+            names=self.models.names,
+            open=cache(
+                lambda name: self.models.named(
+                    name,
+                    stop.wait,
+                    on_fallback=lambda wanted, used, reason: fell_back(Role.TASK, wanted, used, reason),
+                )
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NamedModels(Mapping[str, LanguageModel]):
+    """Name → model, opened when it is first looked up: most optimizations ask none of them."""
+
+    names: tuple[str, ...]
+    open: Callable[[str], LanguageModel]
+
+    def __getitem__(self, name: str) -> LanguageModel:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.open(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @contextmanager
@@ -136,9 +178,14 @@ def open_foundation(
             models=models,
             builder=DspyAgents(
                 Parts(allowed=allowed, programs=dict(live.programs)),
-                Surroundings(prices=_prices(settings.models), named_prices=_prices(settings.named_models)),
+                Surroundings(
+                    prices=_prices(settings.models),
+                    named_prices=_prices(settings.named_models),
+                    models=frozenset(settings.named_models),
+                ),
             ),
             algorithms=AlgorithmRegistry.of_environment(),
+            registered=RegisteredCode(allowed),
             track=track,
         )
 
@@ -156,9 +203,26 @@ class Foundation:
     models: Models
     builder: DspyAgents
     algorithms: AlgorithmRegistry
+    """What is installed; `algorithms_of` adds what a tenant has registered."""
+    registered: RegisteredCode
     track: bool
     pulse: Pulse = field(default_factory=Pulse)
     """Of every optimization this process works on."""
+    checks: AlgorithmChecks = field(default_factory=AlgorithmChecks)
+
+    def algorithms_of(self, tenant: TenantId) -> TenantAlgorithms:
+        """Return every algorithm a tenant may use."""
+        return TenantAlgorithms(self.algorithms, PostgresAlgorithms(self.database, tenant), self.registered)
+
+    def registrar(self, tenant: TenantId) -> Registrar:
+        """Return what registers algorithms of a tenant."""
+        return Registrar(algorithms=self.algorithms_of(tenant), checker=self.checks)
+
+    def device(self) -> Device:
+        """Return where response models are fitted: a GPU where there is one; torch is loaded only then."""
+        if sys.platform == "darwin" or gpus().available:
+            return best_device(fraction=self.settings.gpu_memory_fraction)
+        return numpy_device("there is no GPU: NumPy on the processor")
 
     def engine(self, tenant: TenantId, queue: JobQueue | None = None) -> Engine:
         """Return the engine of one tenant: cheap, and closed with the foundation.
@@ -170,20 +234,22 @@ class Foundation:
         settings = self.settings
         stores = _stores(self.database, tenant, self.allowed)
         lent = LentModels(models=self.models)
+        algorithms = self.algorithms_of(tenant)
         tracker = _tracker(settings, self.url, stores, self.builder, tenant) if self.track else _Untracked()
         return Engine(
             allowed=self.allowed,
             stores=stores,
             builder=self.builder,
-            algorithms=self.algorithms,
+            algorithms=algorithms,
             models=lent,
             intake=Intake(
                 stores=stores,
                 builder=self.builder,
-                algorithms=self.algorithms,
+                algorithms=algorithms,
                 metrics=self._metrics,
                 check_prices=lambda agent, constraints: _check_prices(settings, agent, constraints),
                 can_propose=lambda: settings.models[Role.REFLECTION].model != EMBEDDED,
+                lessons=PostgresExperience(self.database, tenant).lessons,
                 alpha=settings.significance_threshold,
                 now=now,
                 new_id=new_id,
@@ -192,12 +258,14 @@ class Foundation:
                 stores=stores,
                 builder=self.builder,
                 models=lent,
-                algorithms=self.algorithms,
+                algorithms=algorithms,
                 metrics=lambda request: self._metrics(request.metrics),
                 tracker=tracker,
                 alpha=settings.significance_threshold,
                 now=now,
                 pulse=self.pulse,
+                device=self.device,
+                keep_gpu_use=PostgresGpuUse(self.database, tenant).add,
             ),
             steering=Steering(tenant=tenant, optimizations=stores.optimizations, queue=queue, now=now, new_id=new_id),
         )
@@ -262,6 +330,7 @@ def _check_prices(settings: Settings, agent: AgentConfig, constraints: Constrain
     specs = {role.value: spec for role, spec in settings.models.items()}
     if agent.model.name is not None and agent.model.name in settings.named_models:
         specs[Role.TASK.value] = settings.named_models[agent.model.name]
+    specs |= {name: settings.named_models[name] for name in agent.named_models if name in settings.named_models}
     specs |= {f"{role} fallback": fallback for role, spec in list(specs.items()) for fallback in spec.fallbacks}
     for role, spec in specs.items():
         if price_of(spec) is None:
@@ -285,7 +354,7 @@ class _Untracked:
 
 def _tracker(settings: Settings, url: str, stores: Stores, builder: DspyAgents, tenant: TenantId) -> MlflowTracker:
     def state(agent: AgentConfig, candidate: Candidate) -> Mapping[str, Json]:
-        return program_state(builder.build(agent).module(candidate).program)
+        return program_state(builder.elsewhere().build(agent.with_candidate(candidate)).module().program)
 
     return MlflowTracker(
         place=TrackingPlace(

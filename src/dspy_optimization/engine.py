@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.evaluation.agent import AgentBuilder
+from dspy_optimization.optimization.collaborators import AlgorithmRegistry, Models
 from dspy_optimization.optimization.intake import Intake
-from dspy_optimization.optimization.optimizer import AlgorithmRegistry, Models, Optimizer, Stores
+from dspy_optimization.optimization.optimizer import Optimizer
 from dspy_optimization.optimization.steering import Steering
+from dspy_optimization.optimization.store import Stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ class EventType(StrEnum):
     TRIAL_RECORDED = "trial.recorded"  # data: algorithm, candidate, split, n_examples, score, parents
     BUDGET_WARNING = "budget.warning"  # data: cap, limit, used, share
     MODEL_FALLBACK = "model.fallback"  # data: role, wanted, used, reason
+    DEVICE_FALLBACK = "device.fallback"  # data: device, reason; the search goes on on the processor
     TRACKING_FAILED = "tracking.failed"  # data: error; the optimization itself is not touched by it
     TRACKING_RECORDED = "tracking.recorded"  # data: run_id; after an earlier failure
     VERDICT = "verdict"  # data: objective, verdict, difference, interval, p_value

@@ -284,6 +284,45 @@ METRICS = [
         name="an objective twice", kind="metrics", prepare=job(objectives=["exact_match", "exact_match"]),
         says=("every metric stands once", "found twice: exact_match"),
     ),
+    BadInput(
+        name="a weight of 0", kind="metrics", prepare=job(objectives=[{"metric": "exact_match", "weight": 0}]),
+        says=("objectives[0].weight: a number above 0", "found int 0"),
+    ),
+    BadInput(
+        name="a target that no agent can reach", kind="metrics",
+        prepare=job(objectives=[{"metric": "exact_match", "target_value": 85}]),
+        says=("wanted: a target_value that exact_match can have, from 0 to 1", "found: 85"),
+    ),
+    BadInput(
+        name="a target on a guardrail", kind="metrics",
+        prepare=job(objectives=["exact_match", {"metric": "tokens", "guardrail": True, "target_value": 50}]),
+        says=("found: one on the guardrail tokens", "margin says how much"),
+    ),
+    BadInput(
+        name="an unknown policy", kind="metrics", prepare=job(policy="pareto"),
+        says=("policy.type: a policy is wanted", "found 'pareto'", "possible: weights, target_values, lexicographic"),
+    ),
+    BadInput(
+        name="the knee of one objective", kind="metrics", prepare=job(policy="knee"),
+        says=("knee needs at least two objectives to be improved", "found exact_match alone"),
+    ),
+    BadInput(
+        name="a cap on cost without an objective of cost", kind="metrics",
+        prepare=job(policy={"type": "max_cost", "at_most": 0.01}),
+        says=("max_cost needs an objective of what an answer takes", "found exact_match", "cost_usd or latency"),
+    ),
+    BadInput(
+        name="an order of priority that names a guardrail", kind="metrics",
+        prepare=job(
+            objectives=["exact_match", {"metric": "tokens", "guardrail": True}],
+            policy={"type": "lexicographic", "order": ["exact_match", "tokens"]},
+        ),
+        says=("policy.order: an objective to be improved is wanted", "found the guardrail tokens"),
+    ),
+    BadInput(
+        name="targets as a policy without a target", kind="metrics", prepare=job(policy="target_values"),
+        says=("target_values needs an objective to be improved that has a target_value", "found none"),
+    ),
 ]  # fmt: skip
 
 OPTIONS = [
@@ -320,6 +359,11 @@ OPTIONS = [
         name="an option of the wrong type", kind="options", prepare=job(),
         words=(*OPTIMIZE, "--option", "labeled_fewshot.demos=many"),
         says=("the option demos of labeled_fewshot", "wanted int", "found str 'many'"),
+    ),
+    BadInput(
+        name="a given candidate that says nothing", kind="options",
+        prepare=job(algorithms=[{"given": {"candidates": [{"components": {}}]}}]),
+        says=("options of given: candidates[0].components is missing", "instructions"),
     ),
     BadInput(
         name="an option for an algorithm not chosen", kind="options", prepare=job(),

@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dspy_optimization.adapters.dspy.programs import Parts
+from dspy_optimization.adapters.dspy.runnable import DspyAgents, Surroundings
+from dspy_optimization.agents.allow_list import AllowList
+from dspy_optimization.agents.loading import agent_from_json
 from dspy_optimization.settings.config_file import ConfigFile
 from dspy_optimization.testing.model_server import ModelServer, Received, Reply, answer
 
@@ -94,10 +98,44 @@ def test_the_quickstart_on_the_command_line_runs(tmp_path: Path, environment: di
     assert {"agent.yaml", "examples.jsonl"} <= {path.name for path in folder.iterdir()}
 
 
+def test_the_algorithm_of_the_guide_keeps_the_contract(tmp_path: Path, environment: dict[str, str]) -> None:
+    """All Python blocks, as one module: it checks itself, and so does the command line."""
+    guide = (DOCS / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    program = tmp_path / "my_search.py"
+    program.write_text("\n".join(_blocks(guide, "python")), encoding="utf-8")
+
+    said = _run([sys.executable, str(program)], tmp_path, environment)
+
+    assert {"kept"} == {line.rsplit(" ", 1)[1] for line in said.splitlines()}
+
+
+def test_the_example_keeps_the_contract(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Its own tests, as its author runs them, and the check in a process of its own."""
+    example = DOCS / "examples" / "demo_order"
+    paths = {**environment, "PYTHONPATH": str(example / "src")}
+
+    _run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example / "tests")], tmp_path, paths)
+    said = _run(["dspy-opt", "algorithms", "check", "demo_order:DemoOrder"], tmp_path, paths)
+
+    assert {"kept"} == {line.rsplit(" ", 1)[1] for line in said.splitlines()}
+
+
 @pytest.mark.parametrize("block", _blocks(QUICKSTART, "yaml"))
 def test_the_configuration_shown_is_one(block: str) -> None:
     """The YAML on the page is what the engine reads."""
     assert ConfigFile.model_validate(yaml.safe_load(block)).models.task is not None
+
+
+def test_the_agent_that_says_how_its_components_are_asked_is_one() -> None:
+    """The document is read, built, and says what it says."""
+    (block,) = _blocks((DOCS / "docs" / "using.md").read_text(encoding="utf-8"), "yaml")
+    config = agent_from_json({"name": "replies", **yaml.safe_load(block)}, allowed=AllowList())
+
+    agent = DspyAgents(Parts(), Surroundings(models=frozenset({"large"}))).build(config)
+
+    said = {name: value.settings.to_json() for name, value in agent.baseline.components.items()}
+    assert {"model": "large"} == said["answer.predict"]
+    assert {"kind": "chain_of_thought", "parameters": {"temperature": 0.0}} == said["sort"]
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -211,6 +211,7 @@ def test_operators_see_the_queue(service: Service) -> None:
     assert "dspy_opt_database_up 1.0" in metrics
     assert service.client.get("/ready").json()["ready"] is True
     assert {"available": False} == {"available": service.client.get("/gpu-status").json()["available"]}
+    assert 'dspy_opt_gpu_seconds_total{device="cuda"} 0.0' in metrics
 
 
 def _large() -> dict[str, Any]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import dspy
 import pytest
 
-from dspy_optimization import NotFinishedError, optimize
+from dspy_optimization import NotFinishedError, optimize, pick
 from dspy_optimization.adapters.models import ModelSpec
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig, AgentKind, Field, Signature
-from dspy_optimization.errors import InvalidRequestError
+from dspy_optimization.errors import ConflictError, InvalidRequestError
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.settings import Settings
@@ -165,3 +165,37 @@ def test_wrong_requests_say_what_is_possible(settings: Settings, changes: dict[s
         optimize(given.pop("agent"), given.pop("examples"), given.pop("metric"), **given)  # type: ignore[arg-type]
 
     assert says in str(refusal.value)
+
+
+def test_several_objectives_a_policy_and_another_pick(settings: Settings, tmp_path: Path) -> None:
+    """A front comes out; the one that was not chosen goes through the gate as the next use of the test split."""
+    config = AgentConfig(
+        name="numbers",
+        kind=AgentKind.PREDICT,
+        signature=Signature(
+            instructions="Repeat the number.", inputs=(Field(name="number"),), outputs=(Field(name="answer"),)
+        ),
+    )
+    some = [{"components": {"self": {"demos": [{"number": "900", "answer": "900"}] * count}}} for count in (1, 2)]
+
+    first = optimize(
+        config,
+        EXAMPLES,
+        objectives=["lm_calls"],
+        policy={"type": "lexicographic", "order": ["exact_match"], "tolerance": 0},
+        algorithms={"given": {"candidates": some}},
+        settings=settings,
+        track=False,
+    )
+    gone = {first.result.optimized.fingerprint, first.result.baseline.fingerprint}
+    (other,) = {name for one in first.pareto_front for name in (one.candidate, *one.equal)} - gone
+    second = pick(first.result.optimization_id, other[:16], settings=settings, track=False)
+
+    assert ("exact_match", "lm_calls") == (first.result.front and first.result.front.goals)
+    assert first.result.pick is not None
+    assert "lexicographic" == first.result.pick.policy
+    assert other == second.result.optimized.fingerprint
+    assert second.result.validated is not None
+    assert (2, Verdict.IMPROVED) == (second.result.validated.test_split_use, second.verdict)
+    with pytest.raises(ConflictError, match="the baseline"):
+        pick(first.result.optimization_id, first.result.baseline.fingerprint, settings=settings, track=False)

@@ -41,7 +41,8 @@ ReadFile = Callable[[str], Settings]
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*NAMES, *OF_THE_SERVICE, "STATISTICAL_SIGNIFICANCE_THRESHOLD", "DSPY_OPT_SECRET_KEY"):
+    others = ("STATISTICAL_SIGNIFICANCE_THRESHOLD", "DSPY_OPT_SECRET_KEY", "GPU_MEMORY_FRACTION")
+    for name in (*NAMES, *OF_THE_SERVICE, *others):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -80,12 +81,14 @@ def test_the_environment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DATABASE_URL", "postgresql://u:canary@h/d")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://u:canary@mlflow.example.org")
     monkeypatch.setenv("STATISTICAL_SIGNIFICANCE_THRESHOLD", "0.01")
+    monkeypatch.setenv("GPU_MEMORY_FRACTION", "1")
     monkeypatch.setenv("DSPY_OPT_DATA_DIR", str(tmp_path / "data"))
     settings = read_settings()
 
     assert settings.database_url == "postgresql://u:canary@h/d"
     assert settings.mlflow_tracking_uri == "https://u:canary@mlflow.example.org"
     assert (settings.significance_threshold, settings.data_directory) == (0.01, tmp_path / "data")
+    assert settings.gpu_memory_fraction == 1.0
     assert "canary" not in repr(settings)
 
 
@@ -154,6 +157,10 @@ def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch) -
         ("STATISTICAL_SIGNIFICANCE_THRESHOLD", "0", "wanted a number greater than 0, found '0'"),
         ("STATISTICAL_SIGNIFICANCE_THRESHOLD", "0.5", "wanted a number less than 0.5, found '0.5'"),
         ("STATISTICAL_SIGNIFICANCE_THRESHOLD", "nan", "wanted a finite number, found 'nan'"),
+        ("GPU_MEMORY_FRACTION", "0", "wanted a number greater than 0, found '0'"),
+        ("GPU_MEMORY_FRACTION", "1.01", "wanted a number less than or equal to 1, found '1.01'"),
+        ("GPU_MEMORY_FRACTION", "most", "wanted a valid number, found 'most'"),
+        ("GPU_MEMORY_FRACTION", "nan", "wanted a finite number, found 'nan'"),
         ("DSPY_OPT_DATA_DIR", "/root/data", "wanted a directory the database's own user can reach"),
         ("DSPY_OPT_DATA_DIR", __file__, "wanted a directory, found a file at"),
         ("OPTIMIZATION_QUEUE_SIZE", "0", "found '0'"),

@@ -41,11 +41,12 @@ def no_result(optimization: Optimization) -> InvalidRequestError:
 def write_files(folder: Path, material: Material, builder: DspyAgents, made_at: datetime) -> None:
     """Write everything into the folder, which exists. Raises `InvalidRequestError` or `OSError`."""
     result = result_of(material)
-    save_agent(folder / AGENT, builder.build(material.agent), result.optimized)
+    optimized = material.agent.with_candidate(result.optimized)
+    # As one agent: what it names has to be there, whatever the settings of this process list by now.
+    save_agent(folder / AGENT, builder.elsewhere().build(optimized), result.optimized)
     html.write(report(material, made_at), folder / REPORT)
     evidence = {"request": write(material.optimization.request), "result": write(result)}
     (folder / EVIDENCE).write_text(json.dumps(evidence, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    optimized = material.agent.with_candidate(result.optimized)
     (folder / READ_FIRST).write_text(how_to_use(optimized, result.validated), encoding="utf-8")
 
 

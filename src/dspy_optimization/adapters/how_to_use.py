@@ -1,5 +1,9 @@
 """The page that lies beside an exported agent: how it is put into use, with the engine and without."""
 
+import json
+
+from dspy_optimization.agents.candidate import ComponentName
+from dspy_optimization.agents.component_settings import ComponentSettings, ModuleKind
 from dspy_optimization.agents.config import AgentConfig, AgentKind, Signature
 from dspy_optimization.evaluation.gate import ValidatedResult
 
@@ -59,7 +63,7 @@ def _with_the_engine(agent: AgentConfig) -> list[str]:
         "",
         *_model(agent, sampling=False),
         "dspy.configure(lm=lm)",
-        'program = load("agent")',
+        *_loaded(agent),
         _call(agent.signature),
     ]
     return [
@@ -74,29 +78,91 @@ def _with_dspy_alone(agent: AgentConfig) -> list[str]:
     kind = _PROGRAMS.get(agent.kind)
     if kind is None or agent.signature is None:
         how = f"Build the program as before (`agent.json` says how: kind `{agent.kind.value}`), then let it take what "
-        return [heading, how + 'was found: `program.load("agent/program.json")`.']
+        return [heading, how + 'was found: `program.load("agent/program.json")`.', *_by_hand(agent)]
+    name = ComponentName("self" if agent.kind is AgentKind.PREDICT else "predict")
+    settings = agent.components[name].settings if name in agent.components else ComponentSettings()
+    predictor = "program" if agent.kind is AgentKind.PREDICT else "program.predict"
     fields = [
         ", ".join(f"{one.name}: {one.type}" for one in side)
         for side in (agent.signature.inputs, agent.signature.outputs)
     ]
+    if agent.kind is AgentKind.PREDICT and settings.kind is ModuleKind.CHAIN_OF_THOUGHT:
+        fields[1] = f"reasoning: str, {fields[1]}"
     lines = [
         "import dspy",
         "",
         *_model(agent, sampling=True),
         f"dspy.configure(lm=lm, adapter={_LAYOUTS[agent.adapter]})",
         f"program = {kind}({' -> '.join(fields)!r})",
-        'program.load("agent/program.json")',
-        _call(agent.signature),
     ]
+    if agent.kind is AgentKind.CHAIN_OF_THOUGHT and settings.kind is ModuleKind.PREDICT:
+        lines.append(f'{predictor}.signature = {predictor}.signature.delete("reasoning")')
+    lines.append('program.load("agent/program.json")')
+    if settings.parameters:
+        said = ", ".join(f"{name}={value!r}" for name, value in settings.parameters.items())
+        lines.append(f"{predictor}.update_config({said})")
+    if settings.model is not None:
+        lines.append(f"{predictor}.lm = {_named(agent, settings.model, sampling=True)}")
+    lines.append(_call(agent.signature))
     return [heading, _block(lines)]
 
 
+def _loaded(agent: AgentConfig) -> list[str]:
+    names = sorted({part.settings.model for part in agent.components.values()} - {None}, key=str)
+    if not names:
+        return ['program = load("agent")']
+    return [
+        'program = load("agent", models={',
+        *(f"    {json.dumps(name)}: {_named(agent, str(name), sampling=False)}," for name in names),
+        "})",
+    ]
+
+
+def _named(agent: AgentConfig, name: str, *, sampling: bool) -> str:
+    return f"{_lm_class(agent)}({json.dumps(f'openai/the-model-called-{name}')}{_arguments(agent, sampling)})"
+
+
+def _by_hand(agent: AgentConfig) -> list[str]:
+    """Return what nobody finds in DSPy's state, so that the program is built with it."""
+    said = {name: part.settings for name, part in sorted(agent.components.items()) if not part.settings.empty}
+    if not said:
+        return []
+    lines = [f"- `{name}`: {'; '.join(_sentences(settings))}." for name, settings in said.items()]
+    why = (
+        "DSPy's state does not say how these components are asked. Without it the program is another one than was "
+        "measured, so build it in:"
+    )
+    return [why, "\n".join(lines)]
+
+
+def _sentences(settings: ComponentSettings) -> list[str]:
+    found = []
+    if settings.kind is ModuleKind.CHAIN_OF_THOUGHT:
+        found.append("chain of thought: `reasoning: str` is the first output of its signature")
+    if settings.kind is ModuleKind.PREDICT:
+        found.append("no chain of thought: its signature has no `reasoning`")
+    if settings.tools is not None:
+        found.append(f"its module is given these tools alone, in this order: {', '.join(settings.tools) or 'none'}")
+    if settings.parameters:
+        said = ", ".join(f"{name}={value!r}" for name, value in settings.parameters.items())
+        found.append(f"`.update_config({said})` on it")
+    if settings.model is not None:
+        found.append(f"its `.lm`, set after loading and sampled as the others, is the model called {settings.model}")
+    return found
+
+
 def _model(agent: AgentConfig, *, sampling: bool) -> list[str]:
+    needed = ["", *_SCHEMA_MODEL.splitlines()] if agent.adapter == "json" else []
+    return [*needed, f'lm = {_lm_class(agent)}("{_MODEL}{_arguments(agent, sampling)})']
+
+
+def _lm_class(agent: AgentConfig) -> str:
+    return "SchemaLM" if agent.adapter == "json" else "dspy.LM"
+
+
+def _arguments(agent: AgentConfig, sampling: bool) -> str:
     stated = agent.model.parameters.items() if sampling else ()
-    arguments = "".join(f", {name}={value!r}" for name, value in stated)
-    if agent.adapter != "json":
-        return [f'lm = dspy.LM("{_MODEL}{arguments})']
-    return ["", *_SCHEMA_MODEL.splitlines(), f'lm = SchemaLM("{_MODEL}{arguments})']
+    return "".join(f", {name}={value!r}" for name, value in stated)
 
 
 def _call(signature: Signature | None) -> str:

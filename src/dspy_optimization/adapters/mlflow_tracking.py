@@ -27,9 +27,9 @@ from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.errors import InvalidRequestError, StoreError, TrackingError
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.events import Json
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.statistics import Verdict
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 

@@ -1,4 +1,4 @@
-"""Prints what there is: agents, datasets, algorithms, metrics."""
+"""Prints what there is: agents, datasets, metrics."""
 
 import json
 from collections.abc import Sequence
@@ -10,8 +10,6 @@ from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.loading import agent_to_json
 from dspy_optimization.agents.metrics import METRIC_TYPES
 from dspy_optimization.agents.untrusted import closest
-from dspy_optimization.algorithms.option_fields import option_fields
-from dspy_optimization.algorithms.registry import AlgorithmRegistry
 from dspy_optimization.cli.house import House
 from dspy_optimization.errors import NotFoundError
 from dspy_optimization.events import Json
@@ -52,34 +50,6 @@ def tell_datasets(house: House, *, as_json: bool) -> None:
 def tell_agent(config: AgentConfig) -> None:
     """Print the configuration."""
     typer.echo(json.dumps(agent_to_json(config), indent=2, ensure_ascii=True))
-
-
-def tell_algorithms(name: str | None, *, as_json: bool) -> None:
-    """Print the algorithms with their options, and those that cannot be used with the reason."""
-    registry = AlgorithmRegistry.of_environment()
-    names = registry.names if name is None else (registry.get(name).name,)
-    if as_json:
-        told: list[Json] = [
-            {
-                "name": one,
-                "description": registry.get(one).description,
-                "options": [
-                    {"name": field.name, "type": field.type, "default": field.default, "description": field.description}
-                    for field in option_fields(registry.get(one).options)
-                ],
-            }
-            for one in names
-        ]
-        typer.echo(json.dumps(told, ensure_ascii=False))
-        return
-    for one in names:
-        typer.echo(f"{one}: {registry.get(one).description}")
-        for field in option_fields(registry.get(one).options):
-            typer.echo(f"  {one}.{field.name} = {json.dumps(field.default)}  ({field.type})")
-            if field.description:
-                typer.echo(f"      {' '.join(field.description.split())}")
-    for broken in registry.broken if name is None else ():
-        typer.echo(f"{broken.name}: cannot be used: {broken.reason} ({broken.source})", err=True)
 
 
 def tell_metrics(*, as_json: bool) -> None:

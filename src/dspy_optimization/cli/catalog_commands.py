@@ -1,9 +1,11 @@
-"""`agents`, `datasets` and `algorithms`: what there is to work with."""
+"""`agents`, `datasets`, `algorithms` and `metrics`: what there is to work with."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from dspy_optimization.cli.algorithm_commands import add_algorithms
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Version = Annotated[
@@ -25,7 +27,7 @@ def add_catalog(app: typer.Typer) -> None:
     datasets.command("ls", epilog="Example: `dspy-opt datasets ls`.")(list_datasets)
     app.add_typer(agents, name="agents")
     app.add_typer(datasets, name="datasets")
-    app.command(epilog="Examples: `dspy-opt algorithms` · `dspy-opt algorithms gepa`.")(algorithms)
+    add_algorithms(app)
     app.command(epilog="Example: `dspy-opt metrics`.")(metrics)
 
 
@@ -85,15 +87,6 @@ def list_datasets(as_json: AsJson = False) -> None:
 
     with opened() as house:
         tell_datasets(house, as_json=as_json)
-
-
-def algorithms(
-    name: Annotated[str | None, typer.Argument(help="Only this one.")] = None, as_json: AsJson = False
-) -> None:
-    """List the algorithms with their options."""
-    from dspy_optimization.cli.catalog import tell_algorithms
-
-    tell_algorithms(name, as_json=as_json)
 
 
 def metrics(as_json: AsJson = False) -> None:

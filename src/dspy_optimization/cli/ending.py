@@ -11,6 +11,7 @@ from dspy_optimization.adapters.report import html
 from dspy_optimization.adapters.report.facts import Report, collect, report
 from dspy_optimization.adapters.report.summary import plain, summary
 from dspy_optimization.cli.exits import ExitCode
+from dspy_optimization.cli.front_table import front_json, front_lines
 from dspy_optimization.cli.house import House, short_id
 from dspy_optimization.cli.outcome import exit_code, gate_met
 from dspy_optimization.evaluation.ledger import OptimizationId
@@ -38,6 +39,9 @@ def conclude(house: House, optimization: Optimization, wishes: Wishes) -> ExitCo
         typer.echo(json.dumps(_as_json(made, code, written), ensure_ascii=False))
         return code
     typer.echo(f"\n{plain(summary(made))}", nl=False)
+    front = front_lines(made.result, made.objectives) if made.result is not None else []
+    for line in ["", *front] if front else []:
+        typer.echo(line)
     for line in _hints(house, made, wishes, written):
         typer.echo(line)
     return code
@@ -90,6 +94,9 @@ def _as_json(made: Report, code: ExitCode, written: Path | None) -> dict[str, Js
             "ended_because": result.ended_because,
             "algorithm": result.algorithm_used,
             "agent_version": result.artifact.agent_version,
+            "policy": None if result.pick is None else result.pick.policy,
+            "picked_because": None if result.pick is None else result.pick.reason,
+            "pareto_front": None if result.front is None else front_json(result.front),
         }
     if validated is not None:
         primary = validated.objectives[validated.primary]

@@ -78,6 +78,8 @@ def _said(kind: EventType, data: Mapping[str, Json]) -> str:
                 f"warning: for the role {text(data, 'role')} {text(data, 'used')} answers instead of "
                 f"{text(data, 'wanted')}: {text(data, 'reason')}"
             )
+        case EventType.DEVICE_FALLBACK:
+            return f"warning: {text(data, 'reason')}"
         case EventType.VERDICT:
             return f"verdict on the sealed test split: {text(data, 'verdict')}. {text(data, 'reason')}"
         case _:

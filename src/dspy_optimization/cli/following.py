@@ -8,8 +8,8 @@ from dspy_optimization.agents.example import Split
 from dspy_optimization.errors import StoreError
 from dspy_optimization.evaluation.ledger import Bill, OptimizationId
 from dspy_optimization.events import RecordedEvent
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.standing import Standing, View
+from dspy_optimization.optimization.store import Stores
 
 LOOK_SECONDS = 0.25
 """Between two looks at the database."""

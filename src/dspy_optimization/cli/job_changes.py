@@ -42,6 +42,8 @@ class JobChanges:
     min_gain: str | None = None
     seed: str | None = None
     concurrency: str | None = None
+    policy: str | None = None
+    """A name, or YAML: `{type: max_cost, at_most: 0.01}`."""
 
     def applied_to(self, job: Job, folder: Path) -> Job:
         """Return the job with these changes.
@@ -58,6 +60,7 @@ class JobChanges:
             objectives=self._objectives(job),
             algorithms=self._algorithms(job.algorithms),
             constraints=self._constraints(job.constraints),
+            policy=job.policy if self.policy is None else parse_yaml(self.policy, "--policy"),
         )
 
     def _data(self, known: DataSource | None, folder: Path) -> DataSource | None:

@@ -21,7 +21,7 @@ from dspy_optimization.events import Json
 from dspy_optimization.optimization.proposing import Wanted, algorithm_choices
 from dspy_optimization.optimization.request import AlgorithmChoice, Constraints
 
-KEYS = ("agent", "data", "metrics", "objectives", "algorithms", "constraints")
+KEYS = ("agent", "data", "metrics", "objectives", "algorithms", "constraints", "policy")
 DATA_KEYS = ("path", "name", "inputs", "expected", "cluster", "split", "shares", "seed")
 CONSTRAINT_KEYS = (
     "max_calls", "max_usd", "max_tokens", "time_limit", "min_gain", "seed", "concurrency",
@@ -84,6 +84,8 @@ class Job:
     objectives: tuple[Mapping[str, Json], ...]
     algorithms: tuple[AlgorithmChoice, ...]
     constraints: Constraints
+    policy: Json = None
+    """Which candidate goes to the gate, as it was said; None: nobody said."""
 
     def wanted(self) -> Wanted:
         """Return what is wanted, the examples read. Raises `InvalidRequestError`."""
@@ -100,6 +102,7 @@ class Job:
             metrics=self.metrics,
             algorithms=self.algorithms,
             constraints=self.constraints,
+            policy=self.policy,
         )
 
     @property
@@ -150,6 +153,7 @@ class _Reader:
             ),
             algorithms=algorithm_choices([one for _, one in _listed(block, "algorithms")], block.at("algorithms")),
             constraints=_constraints(block.get("constraints"), block.at("constraints")),
+            policy=block.get("policy"),
         )
 
     def _agent(self, block: Block, allowed: AllowList) -> AgentConfig:

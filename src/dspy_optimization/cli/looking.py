@@ -157,4 +157,5 @@ def _change_lines(change: ComponentChange) -> Sequence[Text]:
         lines.append(Text(f"  {count(change.demos_kept, 'demo')} kept", style="dim"))
     if change.demos_reordered:
         lines.append(Text("  the same demos in another order", style="dim"))
+    lines += [Text(f"~ {visible(setting.words)}") for setting in change.settings]
     return lines

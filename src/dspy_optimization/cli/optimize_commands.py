@@ -40,6 +40,13 @@ MinGain = Annotated[
 ]
 Seed = Annotated[str | None, typer.Option(metavar="N", help="Of the search; the split keeps its own.")]
 Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Examples in flight at once.")]
+Policy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        help="Which candidate goes to the gate: weights, knee, or YAML such as `{type: max_cost, at_most: 0.01}`.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.", rich_help_panel=_SHOWING)]
 
 
@@ -67,6 +74,7 @@ def optimize(
     min_gain: MinGain = None,
     seed: Seed = None,
     concurrency: Concurrency = None,
+    policy: Policy = None,
     fail_under: Annotated[
         str | None,
         typer.Option(
@@ -105,6 +113,7 @@ def optimize(
         min_gain=min_gain,
         seed=seed,
         concurrency=concurrency,
+        policy=policy,
     )
     kind = checked_display(display)
     wishes = checked_wishes(fail_under, report, as_json=as_json)

@@ -105,6 +105,7 @@ def tell_estimate(house: House, proposal: Checked, seconds_a_call: float | None,
             "minutes": cost.minutes,
             "seconds_a_call": cost.seconds_a_call,
             "algorithms": algorithms,
+            "reason": proposal.reason,
             "models": {role.value: identity for role, identity in found.models.items()},
             "dataset": proposal.report.sentence,
         }

@@ -4,9 +4,9 @@ from dspy_optimization.agents.objective import Direction
 from dspy_optimization.cli.exits import ExitCode
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.statistics import Verdict
 
 CAPS = ("max_cost_usd", "max_lm_calls", "max_tokens", "max_seconds")

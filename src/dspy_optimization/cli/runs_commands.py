@@ -21,6 +21,9 @@ def runs_group() -> typer.Typer:
     runs.command(epilog="Example: `dspy-opt runs resume last`. " + EXPLAINED)(resume)
     runs.command(epilog="Example: `dspy-opt runs pause 0199ab`, from any terminal.")(pause)
     runs.command(epilog="Example: `dspy-opt runs cancel 0199ab`, from any terminal.")(cancel)
+    runs.command(
+        epilog="Example: `dspy-opt runs pick last 3f9a1c`; `runs show` lists who is on the front. " + EXPLAINED
+    )(pick)
     runs.command(epilog="Examples: `dspy-opt runs diff last` · `dspy-opt runs diff 0199ab 0199ac`.")(diff)
     runs.command(epilog="Example: `dspy-opt runs export last --to exported/`.")(export)
     runs.command(epilog="Example: `dspy-opt runs report last --path report.html`.")(report)
@@ -76,6 +79,25 @@ def resume(
     wishes = checked_wishes(fail_under, report, as_json=as_json)
     with opened() as house:
         raise typer.Exit(go_on(house, found(house.engine.stores.optimizations, run), kind, wishes))
+
+
+def pick(
+    run: Id,
+    candidate: Annotated[str, typer.Argument(help="Its fingerprint, or the beginning of it.", show_default=False)],
+    fail_under: Annotated[str | None, typer.Option(metavar="X", help="As for `optimize`.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the HTML report there.")] = None,
+    as_json: AsJson = False,
+    display: DisplayName = None,
+) -> None:
+    """Take another candidate of an ended optimization to the gate: the next use of the test split."""
+    from dspy_optimization.cli.house import found, opened
+    from dspy_optimization.cli.optimizing import checked_display, checked_wishes
+    from dspy_optimization.cli.picking import start_pick
+
+    kind = checked_display(display)
+    wishes = checked_wishes(fail_under, report, as_json=as_json)
+    with opened() as house:
+        raise typer.Exit(start_pick(house, found(house.engine.stores.optimizations, run), candidate, kind, wishes))
 
 
 def pause(run: Id) -> None:

@@ -5,19 +5,24 @@ from dspy_optimization.sdk.answers import (
     ArtifactReference,
     Asked,
     Estimate,
+    FrontPoint,
     KeyImprovement,
     Measured,
     Metrics,
     OptimizationStatus,
+    Pick,
+    PickAccepted,
     ResultDetails,
     Results,
     Status,
     Summary,
+    ValMean,
 )
 from dspy_optimization.sdk.catalog import Dataset
 from dspy_optimization.sdk.client import Client
 from dspy_optimization.sdk.errors import AccessError, NotFinishedError
-from dspy_optimization.sdk.handle import OptimizationHandle
+from dspy_optimization.sdk.evidence import Front
+from dspy_optimization.sdk.handle import OptimizationHandle, Picked
 from dspy_optimization.sdk.request import Constraints, Examples, OptimizationRequest, Target
 from dspy_optimization.sdk.retries import Retries, Surroundings
 from dspy_optimization.sdk.schedules import Schedule
@@ -33,6 +38,8 @@ __all__ = [
     "Dataset",
     "Estimate",
     "Examples",
+    "Front",
+    "FrontPoint",
     "KeyImprovement",
     "Measured",
     "Metrics",
@@ -40,6 +47,9 @@ __all__ = [
     "OptimizationHandle",
     "OptimizationRequest",
     "OptimizationStatus",
+    "Pick",
+    "PickAccepted",
+    "Picked",
     "ResultDetails",
     "Results",
     "Retries",
@@ -50,4 +60,5 @@ __all__ = [
     "Target",
     "Update",
     "UpdateType",
+    "ValMean",
 ]

@@ -91,12 +91,78 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PickAccepted:
+    """An optimization that takes a picked candidate to the gate, and waits for a worker."""
+
+    optimization_id: str
+    status: OptimizationStatus
+    estimated_completion: datetime | None = None
+    estimated_cost_usd: float | None = None
+    picked_from: str
+    candidate: str
+    test_split_use: int
+    """Which use of the test split it will be, as things stood; 1 is the first."""
+    alpha: float
+    """The level of that use; every further use has a smaller one."""
+    sentence: str = ""
+    """The same in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValMean:
+    """A mean on val with its interval, in the unit of the metric."""
+
+    value: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+    level: float | None = None
+    method: str | None = None
+    """How the interval was computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontPoint:
+    """A candidate that none other beats on val; optimistic, for the search looked at the same examples."""
+
+    candidate: str
+    algorithm: str | None = None
+    origin: str | None = None
+    means: Mapping[str, ValMean] = field(default_factory=dict)
+    """Objective → mean on val, guardrails too."""
+    guardrails_hold: bool = True
+    on_front: bool = True
+    """False only of the baseline and the chosen one, which are told of in any case."""
+    is_baseline: bool = False
+    is_chosen: bool = False
+    probability_on_front: float | None = None
+    """Share of bootstrap samples of the val examples, 0 to 1."""
+    dominated_by: Mapping[str, float] = field(default_factory=dict)
+    """Other point → how often it dominates this one; from 0.05 on."""
+    alike: tuple[str, ...] = ()
+    """Points that it cannot be told apart from in any objective."""
+    equal: tuple[str, ...] = ()
+    """Candidates with the same means, which this point stands for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """Which candidate went to the gate, and why."""
+
+    policy: str
+    candidate: str
+    reason: str = ""
+    eligible: int | None = None
+    """Candidates whose guardrails hold and that the policy admits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyImprovement:
     """What one change is worth, on val."""
 
     component: str
     part: str
-    """instructions or demos."""
+    """instructions, demos, model, parameters, kind or tools."""
     worth: Measured
 
 
@@ -140,8 +206,9 @@ class Results:
     verdict: str | None = None
     """improved, no_improvement, regressed, indecisive, insufficient_data or no_headroom; None: test was not opened."""
     reason: str | None = None
-    pareto_front: tuple[Mapping[str, Json], ...] | None = None
-    """The candidates that none other beats on every objective; None: it was not computed."""
+    pareto_front: tuple[FrontPoint, ...] | None = None
+    """The candidates that none other beats on every objective, on val; None: it was not computed."""
+    pick: Pick | None = None
     algorithm_used: str | None = None
     optimization_details: ResultDetails = field(default_factory=ResultDetails)
     artifact: ArtifactReference | None = None

@@ -83,6 +83,37 @@ class Algorithm:
     options: tuple[AlgorithmOption, ...] = ()
     objectives_supported: Json = None
     needs: tuple[str, ...] = ()
+    source: str | None = None
+    """The package it comes with; of a registered one its entrypoint."""
+    version: str | None = None
+    custom: bool = False
+    """Whether this tenant has registered it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleFinding:
+    """One rule of the contract of algorithms."""
+
+    rule: str
+    outcome: str
+    """kept, broken or unchecked."""
+    wanted: str = ""
+    found: str = ""
+    possible: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomAlgorithm:
+    """A registered algorithm."""
+
+    name: str
+    entrypoint: str
+    version: str
+    """Of the code that was checked."""
+    registered_at: datetime | None = None
+    problem: str | None = None
+    """Why it cannot be used now; None: it can."""
+    checks: tuple[RuleFinding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ import httpx
 
 from dspy_optimization.sdk.agents import Agents
 from dspy_optimization.sdk.answers import Accepted, Estimate, OptimizationStatus, Summary
-from dspy_optimization.sdk.catalog import Algorithm, MetricType, Model, ModelTest, System
+from dspy_optimization.sdk.catalog import Algorithm, CustomAlgorithm, MetricType, Model, ModelTest, System
 from dspy_optimization.sdk.datasets import Datasets
 from dspy_optimization.sdk.handle import OptimizationHandle
-from dspy_optimization.sdk.pages import pages
+from dspy_optimization.sdk.pages import items, pages
 from dspy_optimization.sdk.request import (
     AgentOrTarget,
     Algorithms,
@@ -82,6 +82,7 @@ class Client:
         algorithms: Algorithms | None = None,
         metrics: Sequence[str | Record] = (),
         constraints: Constraints | None = None,
+        policy: str | Record | None = None,
         idempotency_key: str | None = None,
     ) -> OptimizationHandle:
         """Hand an optimization in and return at once; a worker of the service carries it out.
@@ -93,6 +94,7 @@ class Client:
             algorithms: names, or names with options; not given: as the service chooses.
             metrics: specifications of the metrics that the objectives name, where a name alone does not do.
             constraints: caps and bounds.
+            policy: which candidate goes to the gate; not given: the one of the best weighted utility.
             idempotency_key: the same key again is the same optimization; not given: a fresh one.
         Raises:
             InvalidRequestError: the request cannot be carried out; says what to mend.
@@ -106,6 +108,7 @@ class Client:
             algorithms=algorithms,
             metrics=metrics,
             constraints=constraints,
+            policy=policy,
         )
         return self.submit(request, idempotency_key=idempotency_key)
 
@@ -158,16 +161,37 @@ class Client:
         return pages(self._transport, Summary, "/optimizations", wanted)
 
     def algorithms(self) -> tuple[Algorithm, ...]:
-        """Return the installed algorithms with their options."""
-        return tuple(pages(self._transport, Algorithm, "/algorithms/available"))
+        """Return the algorithms that can be used, with their options."""
+        return items(self._transport.get("/algorithms/available"), Algorithm, "/algorithms/available")
+
+    def custom_algorithms(self) -> tuple[CustomAlgorithm, ...]:
+        """Return the registered algorithms, also those that cannot be used now."""
+        return tuple(pages(self._transport, CustomAlgorithm, "/algorithms/custom"))
+
+    def add_algorithm(self, entrypoint: str, name: str | None = None) -> CustomAlgorithm:
+        """Return an algorithm that is checked and registered now; that takes from seconds to three minutes.
+
+        Args:
+            entrypoint: `module:Class`, installed where the service runs and on its owner's list.
+            name: how requests will call it; None: what it calls itself.
+        Raises:
+            InvalidRequestError: it is not allowed or breaks a rule; says which, and how to mend it.
+            ConflictError: an installed algorithm has that name.
+        """
+        body = {"entrypoint": entrypoint} if name is None else {"entrypoint": entrypoint, "name": name}
+        return self._transport.post_as(CustomAlgorithm, "/algorithms/custom", body, timeout_seconds=400.0)
+
+    def remove_algorithm(self, name: str) -> None:
+        """Forget a registered algorithm. Raises `NotFoundError`."""
+        self._transport.delete(f"/algorithms/custom/{segment(name)}")
 
     def metrics(self) -> tuple[MetricType, ...]:
         """Return the types of metrics."""
-        return tuple(pages(self._transport, MetricType, "/metrics/available"))
+        return items(self._transport.get("/metrics/available"), MetricType, "/metrics/available")
 
     def models(self) -> tuple[Model, ...]:
         """Return which model answers for which role."""
-        return tuple(pages(self._transport, Model, "/models"))
+        return items(self._transport.get("/models"), Model, "/models")
 
     def test_model(self, role: str) -> ModelTest:
         """Return whether the model of a role answers; one call is paid."""

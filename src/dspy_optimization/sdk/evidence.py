@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dspy_optimization.events import Json
+from dspy_optimization.sdk.answers import FrontPoint, Pick
 from dspy_optimization.sdk.reading import JSON_NAME
 
 
@@ -34,6 +35,8 @@ class ComponentValue:
 
     instructions: str | None = None
     demos: tuple[Mapping[str, Json], ...] = ()
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    """model, parameters, kind and tools, as far as the candidate says so; the rest is as the agent says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,16 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingDiff:
+    """One way a component is asked, before and after, in words."""
+
+    name: str
+    """model, parameters, kind or tools."""
+    before: str = field(metadata={JSON_NAME: "from"})
+    after: str = field(metadata={JSON_NAME: "to"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentDiff:
     """One component before and after."""
 
@@ -65,6 +78,8 @@ class ComponentDiff:
     demos_removed: tuple[Mapping[str, Json], ...] = ()
     demos_kept: int | None = None
     demos_reordered: bool = False
+    settings: tuple[SettingDiff, ...] = ()
+    """Those that differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +120,42 @@ class Curve:
     baseline_score: float | None = None
     total: int | None = None
     """Points there are; `points` may hold fewer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeStep:
+    """From so many paid calls on the front dominated this much."""
+
+    paid_calls: int
+    volume: float
+    """Share of what can be dominated, 0 to 1."""
+    candidate: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """Who is beaten by nobody on val, and how sure that is."""
+
+    measured_on: str = "val"
+    goals: tuple[str, ...] = ()
+    """The objectives that make the front; the first one is the primary one."""
+    points: tuple[FrontPoint, ...] = ()
+    """The best in the primary objective first."""
+    baseline: FrontPoint
+    chosen: FrontPoint
+    pick: Pick | None = None
+    size: int | None = None
+    """Points there are; `points` may hold fewer."""
+    candidates: int | None = None
+    """Measured on all of val."""
+    n: int | None = None
+    """Val examples."""
+    clusters: int | None = None
+    resamples: int | None = None
+    reference: Mapping[str, float] = field(default_factory=dict)
+    """Objective → where the reference point of the hypervolume lies."""
+    course: tuple[VolumeStep, ...] = ()
+    """How the hypervolume rose while calls were paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

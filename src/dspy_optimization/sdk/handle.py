@@ -1,14 +1,24 @@
 """One optimization at the service."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dspy_optimization.errors import InvalidRequestError
-from dspy_optimization.sdk.answers import Asked, OptimizationStatus, Results, Status, Summary
+from dspy_optimization.sdk.answers import Asked, OptimizationStatus, PickAccepted, Results, Status, Summary
 from dspy_optimization.sdk.artifact import check, unpack
 from dspy_optimization.sdk.errors import NotFinishedError
-from dspy_optimization.sdk.evidence import Candidate, CandidateTexts, Curve, Diff, ExampleComparison, Lineage, LogEntry
+from dspy_optimization.sdk.evidence import (
+    Candidate,
+    CandidateTexts,
+    Curve,
+    Diff,
+    ExampleComparison,
+    Front,
+    Lineage,
+    LogEntry,
+)
 from dspy_optimization.sdk.pages import PAGE_SIZE, items, pages
 from dspy_optimization.sdk.transport import Transport, segment
 from dspy_optimization.sdk.updates import Update
@@ -113,6 +123,29 @@ class OptimizationHandle:
         """Let a failed one go on; nothing is paid twice. Raises `ConflictError` when it has not failed."""
         return self._ask("retry")
 
+    def pick(self, candidate: str, *, idempotency_key: str | None = None) -> "Picked":
+        """Take another candidate to the gate: a new optimization, and the next use of the test split.
+
+        Args:
+            candidate: its fingerprint, or a beginning that no other one has; `front()` lists them.
+            idempotency_key: the same key again is the same optimization; not given: a fresh one.
+        Raises:
+            NotFoundError: there is no such candidate; names those on the front.
+            ConflictError: this one has not ended, or the candidate was at the gate already.
+        """
+        key = idempotency_key if idempotency_key is not None else self._transport.surroundings.new_key()
+        accepted = self._transport.post_as(
+            PickAccepted, f"{self._path}/pick", {"candidate": candidate}, idempotency_key=key
+        )
+        return Picked(
+            optimization=OptimizationHandle(self._transport, accepted.optimization_id),
+            accepted=accepted,
+        )
+
+    def front(self) -> Front:
+        """Return who is beaten by nobody on val, and who of them went to the gate. Raises `NotFoundError`."""
+        return self._transport.get_as(Front, f"{self._path}/front")
+
     def candidates(self) -> Iterator[Candidate]:
         """Yield the candidates that were measured."""
         return pages(self._transport, Candidate, f"{self._path}/candidates")
@@ -175,6 +208,14 @@ class OptimizationHandle:
 
     def _ask(self, step: str) -> Asked:
         return self._transport.post_as(Asked, f"{self._path}/{step}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """The optimization that takes a picked candidate to the gate, and at which level it will be tested."""
+
+    optimization: OptimizationHandle
+    accepted: PickAccepted
 
 
 def _copied(archive: Path, place: Path) -> Path:

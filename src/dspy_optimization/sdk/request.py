@@ -134,6 +134,8 @@ class OptimizationRequest:
     algorithms: Algorithms | None = None
     metrics: Sequence[str | Record] = ()
     constraints: Constraints | None = None
+    policy: str | Record | None = None
+    """Which candidate goes to the gate: weights, knee, {type: max_cost, at_most: …} and so on; None: weights."""
 
     def to_json(self) -> dict[str, object]:
         """Return it as the service reads it. Raises `InvalidRequestError` for what cannot be read here."""
@@ -146,6 +148,7 @@ class OptimizationRequest:
             metrics=metrics or None,
             algorithms=None if self.algorithms is None else _algorithms(self.algorithms),
             constraints=None if self.constraints is None else self.constraints.to_json(),
+            policy=self.policy,
         )
 
 

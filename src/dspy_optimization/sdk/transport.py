@@ -106,9 +106,12 @@ class Transport:
         body: Mapping[str, object] | None = None,
         *,
         idempotency_key: str | None = None,
+        timeout_seconds: float | None = None,
     ) -> Answer:
         """Return the answer to a POST as a `kind`; it is sent again only when it has an idempotency key."""
         request = self._request("POST", path, None, body)
+        if timeout_seconds is not None:
+            request.extensions["timeout"] = httpx.Timeout(max(timeout_seconds, self.timeout_seconds)).as_dict()
         if idempotency_key is not None:
             request.headers["Idempotency-Key"] = idempotency_key
         return read(kind, self._send(request, _json, repeatable=idempotency_key is not None), path)

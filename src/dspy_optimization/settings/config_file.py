@@ -17,6 +17,7 @@
       tools: [my_tools:search]
       metrics: [my_metrics:score]
       entrypoints: [my_agents:triage]
+      algorithms: [my_search:Mine]          # what may be registered beside the installed ones
       http_hosts: [agents.example.org]
     service:
       algorithm_limits: {gepa: 2}           # so many at once that name the algorithm, over all workers
@@ -113,9 +114,10 @@ class AllowBlock(_Block):
     tools: list[Text] = []
     entrypoints: list[Text] = []
     metrics: list[Text] = []
+    algorithms: list[Text] = []
     http_hosts: list[Text] = []
 
-    @field_validator("tools", "entrypoints", "metrics")
+    @field_validator("tools", "entrypoints", "metrics", "algorithms")
     @classmethod
     def _are_references(cls, value: list[str]) -> list[str]:
         for entry in value:

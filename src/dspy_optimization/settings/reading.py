@@ -5,6 +5,8 @@
     DSPY_CONFIG_PATH                      the configuration file (`config_file.py` shows one)
     MLFLOW_TRACKING_URI                   an MLflow server; without it runs are tracked in the database
     STATISTICAL_SIGNIFICANCE_THRESHOLD    0.05: the chance of calling a candidate better that is not
+    GPU_MEMORY_FRACTION                   0.8: share of a GPU's memory that a process takes at most
+    PYTORCH_CUDA_ALLOC_CONF               how torch manages a GPU's memory; it reads this itself
 
 and for the service
 
@@ -34,6 +36,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dspy_optimization.adapters.models.spec import ModelSpec
 from dspy_optimization.adapters.sealing import SETTING, key_of_text
 from dspy_optimization.agents.allow_list import AllowList
+from dspy_optimization.compute.devices import DEFAULT_FRACTION
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.settings.config_file import ConfigFile, read_document
@@ -55,6 +58,9 @@ class _Environment(BaseSettings):
     significance_threshold: Annotated[
         float, Field(gt=0, lt=0.5, allow_inf_nan=False, validation_alias="STATISTICAL_SIGNIFICANCE_THRESHOLD")
     ] = 0.05
+    gpu_memory_fraction: Annotated[
+        float, Field(gt=0, le=1, allow_inf_nan=False, validation_alias="GPU_MEMORY_FRACTION")
+    ] = DEFAULT_FRACTION
 
     queue_size: Annotated[int, Field(ge=1, le=1_000_000, validation_alias="OPTIMIZATION_QUEUE_SIZE")] = 100
     max_concurrent: Annotated[int, Field(ge=1, le=10_000, validation_alias="MAX_CONCURRENT_OPTIMIZATIONS")] = 10
@@ -176,6 +182,8 @@ class Settings:
     named_models: Mapping[str, ModelSpec]
     allow: AllowList
     service: ServiceSettings = field(default_factory=ServiceSettings)
+    gpu_memory_fraction: float = DEFAULT_FRACTION
+    """Above 0 and up to 1: of a GPU's memory that a process takes at most."""
 
 
 def read_settings() -> Settings:
@@ -222,12 +230,14 @@ def _settings(
         config_path=environment.config_path,
         mlflow_tracking_uri=_revealed(environment.mlflow_tracking_uri),
         significance_threshold=environment.significance_threshold,
+        gpu_memory_fraction=environment.gpu_memory_fraction,
         models=models,
         named_models=named,
         allow=AllowList(
             tools=frozenset(allow.tools),
             entrypoints=frozenset(allow.entrypoints),
             metrics=frozenset(allow.metrics),
+            algorithms=frozenset(allow.algorithms),
             http_hosts=frozenset(allow.http_hosts),
         ),
         service=ServiceSettings(

@@ -26,6 +26,7 @@ from dspy_optimization.web.readiness import Readiness, look
 from dspy_optimization.web.routes import (
     agents,
     catalog,
+    custom_algorithms,
     datasets,
     evidence,
     optimizations,
@@ -49,6 +50,7 @@ ROUTERS = (
     agents.router,
     datasets.router,
     catalog.router,
+    custom_algorithms.router,
     webhooks.router,
     schedules.router,
     streams.router,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dspy_optimization.events import Json
 from dspy_optimization.jobs.job import Lane
+from dspy_optimization.optimization.policy_reading import WEIGHTS
 
 _CAPS = {"max_seconds": "max_optimization_time"}
 """What a cap is called in a body, where that is not what it is called here."""
@@ -38,6 +39,8 @@ class _Request(_Shown):
     algorithms: list[_Algorithm]
     constraints: _Constraints
     metrics: list[dict[str, Any]] = []
+    policy: dict[str, Any] | None = None
+    situation: dict[str, Any] | None = None
     created_at: datetime
 
 
@@ -68,5 +71,6 @@ def body_of(shown: object) -> dict[str, Json]:
         "objectives": [{name: value for name, value in one.items() if value is not None} for one in request.objectives],
         **({"metrics": list(request.metrics)} if request.metrics else {}),
         "algorithms": [{one.name: one.options} if one.options else one.name for one in request.algorithms],
+        **({"policy": request.policy} if request.policy not in (None, dict(WEIGHTS)) else {}),
         "constraints": {name: value for name, value in given.items() if value is not None},
     }

@@ -61,14 +61,14 @@ class Cause:
 
     told: Mapping[str, Json]
     """Stands in the event of its acceptance."""
-    also: Callable[[OptimizationId], Hook]
+    also: Callable[[OptimizationId], Hook] | None = None
     """Returns what else happens in the transaction that keeps the request."""
 
 
 def prepare(serving: Serving, engine: Engine, body: OptimizeIn) -> Prepared:
     """Check everything that can be checked for nothing. Raises `InvalidRequestError` or `NoGpuError`."""
     constraints = _constraints(serving, body.constraints)
-    _check_lane(serving, body.constraints)
+    check_lane(serving, constraints.lane)
     agent = agent_of(engine, body.target)
     proposal = checked(
         Wanted(
@@ -80,9 +80,15 @@ def prepare(serving: Serving, engine: Engine, body: OptimizeIn) -> Prepared:
             algorithms=algorithm_choices(cast("Sequence[Json]", body.algorithms), "algorithms"),
             constraints=constraints,
             target=TargetType(body.target.type),
+            policy=body.policy,
         ),
         engine.intake,
     )
+    return with_estimate(serving, engine, proposal)
+
+
+def with_estimate(serving: Serving, engine: Engine, proposal: Checked) -> Prepared:
+    """Return a checked proposal with what it will take."""
     estimate = estimated(proposal, engine.intake, engine.models, seconds_a_call=None)
     past = PostgresOverview(serving.foundation.database, engine.steering.tenant).past()
     return Prepared(
@@ -106,18 +112,45 @@ def hand_in(
         QueueFullError: as many wait as may wait.
         InvalidRequestError: the request cannot be carried out.
     """
+
+    def make() -> Making:
+        return Making(prepared=prepare(serving, engine, body), cause=cause)
+
+    return keep_once(serving, engine, make, key, "" if key is None else digest_of(body))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """What is to be kept, and what hands it in where no person does."""
+
+    prepared: Prepared
+    cause: Cause | None
+
+
+def keep_once(
+    serving: Serving, engine: Engine, make: Callable[[], Making], key: str | None, digest: str
+) -> Optimization:
+    """Keep and queue what is made; with a key that is known return what it made before, and make nothing.
+
+    Args:
+        serving: what this process serves with.
+        engine: of the tenant that hands in.
+        make: checks the request; called when the key is new and the queue has room.
+        key: tells this request from others; None: it is a new one.
+        digest: what tells the body from others that come with the same key.
+    """
     requests = PostgresIdempotency(serving.foundation.database, engine.steering.tenant)
-    digest = "" if key is None else digest_of(body)
     known = None if key is None else requests.known(key, digest)
     if known is not None:
         return engine.stores.optimizations.get(known)
     serving.queue.check_room()
-    prepared = prepare(serving, engine, body)
+    making = make()
+    prepared, cause = making.prepared, making.cause
     told = {} if cause is None else cause.told
     also = [lambda optimization_id: telling(_accepted(optimization_id, prepared, engine.steering.now(), told))]
     if key is not None:
         also.append(lambda optimization_id: requests.remembering(key, digest, optimization_id))
-    if cause is not None:
+    if cause is not None and cause.also is not None:
         also.append(cause.also)
     try:
         return engine.steering.submit(engine.intake, prepared.checked, *also)
@@ -139,6 +172,7 @@ def _accepted(optimization_id: OptimizationId, prepared: Prepared, at: datetime,
             "estimated_seconds": prepared.estimated_seconds,
             "estimated_cost_usd": cost.cost_usd,
             "calls": cost.calls,
+            "reason": prepared.checked.reason,
             **told,
         },
         key=ACCEPTED_KEY,
@@ -209,7 +243,10 @@ def dataset_of(engine: Engine, given: DatasetIn, agent: AgentConfig | None) -> D
 def digest_of(body: OptimizeIn) -> str:
     """Return what tells one request from another; the order of keys does not count."""
     try:
-        plain = json.dumps(body.model_dump(), sort_keys=True, default=str)
+        given = body.model_dump()
+        if body.policy is None:
+            del given["policy"]  # keys that came before there were policies stay what they were
+        plain = json.dumps(given, sort_keys=True, default=str)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(
             "body: wanted: values nested a few levels deep; found: more than can be read; possible: flatter examples"
@@ -249,8 +286,9 @@ def _task_concurrency(serving: Serving) -> int:
     return DEFAULT_CONCURRENCY if limit is None else limit
 
 
-def _check_lane(serving: Serving, constraints: ConstraintsIn) -> None:
-    if not constraints.requires_gpu:
+def check_lane(serving: Serving, lane: Lane) -> None:
+    """Raise `NoGpuError` when a GPU is asked for and no worker that lives has one."""
+    if lane is not Lane.GPU:
         return
     workers = [lease.worker for lease in serving.leases.leases() if lease.is_alive]
     if any(Lane.GPU in worker.lanes for worker in workers):

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from dspy_optimization.adapters.gpu import gpus
+from dspy_optimization.adapters.postgres.gpu_use_store import gpu_use_of_all
+from dspy_optimization.compute.devices import DeviceKind
 from dspy_optimization.errors import InfrastructureError
 from dspy_optimization.serving import Serving
 
@@ -67,6 +69,16 @@ class EngineCollector:
         for alive in (True, False):
             workers.add_metric([str(alive).lower()], float(sum(lease.is_alive is alive for lease in leases)))
         yield workers
+        held = CounterMetricFamily("dspy_opt_gpu_seconds", "How long optimizations held a device.", labels=["device"])
+        ran_out = CounterMetricFamily(
+            "dspy_opt_out_of_memory", "How often a device had not enough memory for a batch.", labels=["device"]
+        )
+        for kind, use in gpu_use_of_all(self._serving.foundation.database).items():
+            if kind is not DeviceKind.CPU:
+                held.add_metric([kind.value], use.seconds)
+            ran_out.add_metric([kind.value], float(use.out_of_memory))
+        yield held
+        yield ran_out
 
     def _of_gpus(self) -> Iterator[Metric]:
         used = GaugeMetricFamily("dspy_opt_gpu_memory_used_bytes", "Memory in use.", labels=["gpu"])

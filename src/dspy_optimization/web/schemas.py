@@ -167,11 +167,25 @@ class OptimizeIn(Request):
     metrics: list[Text | JsonObject] = Field(default=[], max_length=64)
     algorithms: list[Text | dict[str, JsonObject]] = Field(default=["miprov2", "gepa"], max_length=16)
     constraints: ConstraintsIn = ConstraintsIn()
+    policy: Text | JsonObject | None = Field(
+        default=None,
+        description="Which candidate goes to the gate: weights (if not given), target_values {least}, lexicographic "
+        "{order, tolerance}, knee, max_cost {metric, at_most}; `{type: …}`, or the name alone.",
+        examples=[{"type": "max_cost", "metric": "cost_usd", "at_most": 0.01}],
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _of_what_was_shown(cls, data: object) -> object:
         return body_of(data) if is_shown(data) else data
+
+
+class PickIn(Request):
+    """Another candidate to take to the gate."""
+
+    candidate: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        description="Its fingerprint, or a beginning of it that no other one has."
+    )
 
 
 class DatasetNew(DatasetIn):

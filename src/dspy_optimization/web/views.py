@@ -7,16 +7,19 @@ from uuid import UUID
 from dspy_optimization.adapters.postgres.documents import write
 from dspy_optimization.adapters.postgres.evidence_store import TrialRow
 from dspy_optimization.adapters.postgres.overview_store import Moment, Overview
+from dspy_optimization.adapters.report.curves import BASELINE
 from dspy_optimization.adapters.report.lineage import Ancestor
 from dspy_optimization.adapters.report.row_curves import RowCurves
 from dspy_optimization.adapters.report.val_examples import ExampleChange
 from dspy_optimization.adapters.report.word_changes import ComponentChange, component_changes
 from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.example import Split
+from dspy_optimization.agents.objective import Objectives
 from dspy_optimization.evaluation.gate import Estimate
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.evaluation.trial import ExampleResult
 from dspy_optimization.events import Json
+from dspy_optimization.optimization.front import Front, FrontPoint
 from dspy_optimization.optimization.request import Optimization, OptimizationRequest, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.web import answers
@@ -75,6 +78,16 @@ def accepted(optimization: Optimization, told: Mapping[str, Json]) -> answers.Ac
         estimated_completion=None if seconds is None else completion(optimization.request.created_at, seconds),
         estimated_cost_usd=_number(told.get("estimated_cost_usd")),
         links=links_of(optimization.request),
+    )
+
+
+def pick_accepted(optimization: Optimization, told: Mapping[str, Json]) -> answers.PickAccepted:
+    """Return what is told of a pick that was handed in; `told` is the data of the event that says so."""
+    return answers.PickAccepted.model_validate(
+        {
+            **accepted(optimization, told).model_dump(),
+            **{name: told.get(name) for name in ("picked_from", "candidate", "test_split_use", "alpha", "sentence")},
+        }
     )
 
 
@@ -169,7 +182,8 @@ def results(result: OptimizationResult) -> answers.Results:
         mde=primary.mde if primary is not None else None,
         verdict=validated.verdict.value if validated is not None else None,
         reason=validated.reason if validated is not None else None,
-        pareto_front=None,
+        pareto_front=None if result.front is None else [_front_point(one) for one in result.front.points],
+        pick=_picked(result),
         algorithm_used=result.algorithm_used,
         optimization_details=answers.ResultDetails(
             iterations=result.iterations,
@@ -189,6 +203,86 @@ def results(result: OptimizationResult) -> answers.Results:
             mlflow_run_id=result.artifact.mlflow_run_id,
         ),
     )
+
+
+def front(result: OptimizationResult, found: Front) -> answers.FrontOut:
+    """Return the front on val with how it came about."""
+    return answers.FrontOut(
+        goals=list(found.goals),
+        points=[_front_point(one) for one in found.points],
+        baseline=_front_point(found.baseline),
+        chosen=_front_point(found.chosen),
+        pick=_picked(result),
+        size=found.size,
+        candidates=found.candidates,
+        n=found.n,
+        clusters=found.clusters,
+        resamples=found.resamples,
+        reference=dict(found.reference),
+        course=[
+            answers.VolumeStepOut(paid_calls=one.paid_calls, volume=one.volume, candidate=one.candidate)
+            for one in found.course
+        ],
+    )
+
+
+def means(
+    objectives: Objectives,
+    n_val: int,
+    whole: Sequence[TrialRow],
+    shown: Sequence[TrialRow],
+    found: Mapping[Fingerprint, Mapping[str, float]],
+) -> answers.MeansOut:
+    """Return the means of those shown, of all that may be whole."""
+    baseline = next((found.get(one.candidate) for one in shown if one.algorithm == BASELINE), None)
+    guards = [item for item in objectives.items if item.guardrail]
+    return answers.MeansOut(
+        goals=[item.metric for item in objectives.items if not item.guardrail],
+        n=n_val,
+        items=[
+            answers.MeansOfCandidate(
+                candidate=one.candidate,
+                algorithm=one.algorithm,
+                is_baseline=one.algorithm == BASELINE,
+                guardrails_hold=baseline is None
+                or all(item.holds(found[one.candidate][item.metric], baseline[item.metric]) for item in guards),
+                paid_calls=one.paid_calls,
+                means={item.metric: found[one.candidate][item.metric] for item in objectives.items},
+            )
+            for one in shown
+            if one.candidate in found
+        ],
+        total=len(whole),
+    )
+
+
+def _front_point(point: FrontPoint) -> answers.FrontPointOut:
+    return answers.FrontPointOut(
+        candidate=point.candidate,
+        algorithm=point.algorithm,
+        origin=point.origin,
+        means={
+            name: answers.ValMeanOut(
+                value=one.value, n=one.n, low=one.low, high=one.high, level=one.level, method=one.method
+            )
+            for name, one in point.means.items()
+        },
+        guardrails_hold=point.guardrails_hold,
+        on_front=point.on_front,
+        is_baseline=point.is_baseline,
+        is_chosen=point.is_chosen,
+        probability_on_front=point.probability_on_front,
+        dominated_by={str(name): share for name, share in point.dominated_by.items()},
+        alike=list(point.alike),
+        equal=list(point.equal),
+    )
+
+
+def _picked(result: OptimizationResult) -> answers.PickOut | None:
+    taken = result.pick
+    if taken is None:
+        return None
+    return answers.PickOut(policy=taken.policy, candidate=taken.candidate, reason=taken.reason, eligible=taken.eligible)
 
 
 def candidate(
@@ -216,7 +310,11 @@ def candidate_detail(found: Candidate) -> answers.CandidateDetail:
     return answers.CandidateDetail(
         candidate=found.fingerprint,
         components={
-            name: answers.ComponentOut(instructions=part.instructions, demos=[dict(demo) for demo in part.demos])
+            name: answers.ComponentOut(
+                instructions=part.instructions,
+                demos=[dict(demo) for demo in part.demos],
+                settings=part.settings.to_json(),
+            )
             for name, part in found.components.items()
         },
     )
@@ -309,6 +407,10 @@ def _component_diff(change: ComponentChange) -> answers.ComponentDiff:
         demos_removed=[dict(demo) for demo in change.demos_removed],
         demos_kept=change.demos_kept,
         demos_reordered=change.demos_reordered,
+        settings=[
+            answers.SettingDiff.model_validate({"name": one.name, "from": one.before, "to": one.after})
+            for one in change.settings
+        ],
     )
 
 

@@ -17,7 +17,7 @@ from dspy_optimization.adapters.postgres import (
 )
 from dspy_optimization.adapters.report.facts import Material
 from dspy_optimization.agents.allow_list import AllowList
-from dspy_optimization.optimization.optimizer import Stores
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.tenancy import LOCAL_TENANT
 
 

@@ -4,19 +4,32 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import dspy
 import pytest
 
 from dspy_optimization import load
 from dspy_optimization.adapters.dspy.artifact import save_agent
 from dspy_optimization.adapters.dspy.programs import Parts
-from dspy_optimization.adapters.dspy.runnable import DspyAgents
+from dspy_optimization.adapters.dspy.runnable import DspyAgent, DspyAgents
 from dspy_optimization.adapters.how_to_use import how_to_use
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
-from dspy_optimization.agents.config import AgentConfig, AgentKind, Field, HttpEndpoint, ModelChoice, Signature
-from dspy_optimization.errors import InvalidRequestError, NotFoundError
+from dspy_optimization.agents.component_settings import ComponentSettings
+from dspy_optimization.agents.config import (
+    AgentConfig,
+    AgentKind,
+    Component,
+    Field,
+    HttpEndpoint,
+    ModelChoice,
+    Signature,
+)
+from dspy_optimization.errors import InvalidRequestError, NotFoundError, StopSearch
+from dspy_optimization.evaluation.model import ModelRequest, ModelResponse, Role
+from dspy_optimization.events import Json
 from dspy_optimization.testing.model_server import ModelServer, Received, Reply, answer
 
 AGENT = AgentConfig(
@@ -111,3 +124,110 @@ def test_only_what_was_exported_is_loaded(tmp_path: Path) -> None:
     place.write_text(place.read_text(encoding="utf-8").replace("Five", "Six"), encoding="utf-8")
     with pytest.raises(InvalidRequestError, match="it was changed after it was saved"):
         load(tmp_path / "out")
+
+
+SETTLED = [
+    (AGENT, "self", ComponentSettings(kind="chain_of_thought", parameters={"temperature": 0.25}, model="large")),
+    (THOUGHTFUL, "predict", ComponentSettings(kind="predict", parameters={"top_p": 0.5}, model="large")),
+]
+
+
+@pytest.mark.parametrize(("config", "component", "settings"), SETTLED)
+@pytest.mark.parametrize("block", [0, 1], ids=["with the engine", "with DSPy alone"])
+def test_what_the_page_says_asks_as_the_candidate_did(
+    config: AgentConfig, component: str, settings: ComponentSettings, block: int, tmp_path: Path
+) -> None:
+    """Kind, model and parameters of a component reach the server, although DSPy's state has no place for them."""
+    agents = DspyAgents(Parts()).elsewhere()
+    value = _optimized(config, component).components[ComponentName(component)]
+    candidate = Candidate(components={ComponentName(component): replace(value, settings=settings)})
+    optimized = config.with_candidate(candidate)
+    agent = agents.build(optimized)
+    save_agent(tmp_path / "agent", agent, candidate)
+    page = how_to_use(optimized, None)
+    program = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)[block]
+    thought = settings.kind == "chain_of_thought"
+
+    def reply(received: Received) -> Reply:
+        if "response_format" in received.body:
+            reasoning = '"reasoning": "r", ' if thought else ""
+            return answer(f'{{{reasoning}"order": 12345, "tone": "angry"}}')
+        return _reply(received)
+
+    with ModelServer(reply) as server:
+        program = program.replace('called-large"', f'called-large", api_base="{server.base_url}", api_key="none"')
+        program = program.replace("http://127.0.0.1:8000/v1", "http://127.0.0.1:9/v1").replace('"..."', '"It broke!"')
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={**os.environ, "DSPY_CACHEDIR": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        requests = server.requests
+
+    assert (0, True) == (done.returncode, "order=12345" in done.stdout), done.stdout + done.stderr
+    (asked,) = [one.body for one in requests]
+    measured = _asked_by_the_engine(agent, candidate)
+    assert "the-model-called-large" == asked["model"]
+    assert measured["messages"] == asked["messages"]
+    for name, value in {**config.model.parameters, **settings.parameters}.items():
+        told = asked.get(name, asked.get("max_completion_tokens"))
+        assert (name, value) == (name, told)
+
+
+def _asked_by_the_engine(agent: DspyAgent, candidate: Candidate) -> Mapping[str, Json]:
+    """Return the request that the optimization measured."""
+    seen: list[ModelRequest] = []
+
+    class Seen(StopSearch):
+        """Nothing is sent."""
+
+    class Listening:
+        def call(self, role: Role, request: ModelRequest) -> ModelResponse:
+            seen.append(request)
+            raise Seen("seen")
+
+    with pytest.raises(Seen):
+        agent.run(candidate, {"message": "It broke!"}, Listening())
+    return seen[0].body
+
+
+def test_what_no_state_carries_is_said(tmp_path: Path) -> None:
+    """For programs of several parts the page lists what has to be built in; where nothing is said it is silent."""
+    steps = replace(
+        AGENT,
+        kind=AgentKind.MULTI_CHAIN,
+        components={
+            ComponentName("chain.predict"): Component(how=ComponentSettings(model="large", parameters={"top_p": 0.5})),
+            ComponentName("compare.predict"): Component(how=ComponentSettings(kind="predict")),
+            ComponentName("react"): Component(how=ComponentSettings(tools=("search", "add"))),
+        },
+    )
+
+    page = how_to_use(steps, None)
+
+    assert "DSPy's state does not say how these components are asked" in page
+    for line in (
+        "- `chain.predict`: `.update_config(top_p=0.5)` on it; its `.lm`, set after loading",
+        "- `compare.predict`: no chain of thought: its signature has no `reasoning`.",
+        "- `react`: its module is given these tools alone, in this order: search, add.",
+        '    "large": SchemaLM("openai/the-model-called-large"),',
+    ):
+        assert line in page
+    assert "does not say" not in how_to_use(replace(AGENT, kind=AgentKind.MULTI_CHAIN), None)
+
+
+def test_models_that_components_name_are_given_when_it_is_loaded(tmp_path: Path) -> None:
+    """All of them and no others: a name that nobody asks is a slip."""
+    config = replace(AGENT, components={ComponentName("self"): Component(how=ComponentSettings(model="large"))})
+    agent = DspyAgents(Parts()).elsewhere().build(config)
+    save_agent(tmp_path / "agent", agent, agent.baseline)
+    lm = dspy.LM("openai/anything")
+
+    assert {"large": lm} == load(tmp_path, models={"large": lm}).models
+    for given in (None, {}, {"lagre": lm}, {"large": lm, "small": lm}):
+        with pytest.raises(InvalidRequestError, match=r"models: wanted: an LM for each .*orders names \(large\)"):
+            load(tmp_path, models=given)

@@ -25,8 +25,8 @@ from dspy_optimization.agents.loading import agent_from_json
 from dspy_optimization.errors import InvalidRequestError, TrackingError
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType, Json
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import OptimizationStatus
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.statistics import Verdict
 from dspy_optimization.tenancy import LOCAL_TENANT, TenantId
 

@@ -16,7 +16,8 @@ from dspy_optimization.errors import (
 
 HEAVY = ("dspy", "litellm", "mlflow", "scipy", "numpy", "sqlalchemy", "pandas", "gepa", "jinja2")
 COMMANDS = (
-    (), ("init",), ("doctor",), ("demo",), ("mlflow",), ("optimize",), ("estimate",), ("algorithms",), ("metrics",),
+    (), ("init",), ("doctor",), ("demo",), ("mlflow",), ("optimize",), ("estimate",), ("algorithms",),
+    *(("algorithms", one) for one in ("ls", "add", "rm", "check", "compare")), ("metrics",),
     ("runs",), ("runs", "ls"), ("runs", "show"), ("runs", "watch"), ("runs", "resume"), ("runs", "pause"),
     ("runs", "cancel"), ("runs", "diff"), ("runs", "export"), ("runs", "report"), ("agents",), ("agents", "ls"),
     ("agents", "show"), ("agents", "export"), ("datasets",), ("datasets", "check"), ("datasets", "ls"),

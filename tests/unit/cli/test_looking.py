@@ -210,3 +210,21 @@ def read_job_settings(world: CliWorld) -> Settings:
         for name, value in world.environment.items():
             patch.setenv(name, value or "")
         return read_settings()
+
+
+def test_how_components_are_asked_is_part_of_what_differs(done: CliWorld) -> None:
+    """An agent that says of its component how it is sampled, and that it reasons."""
+    done.write_job(
+        "told.yaml",
+        agent={
+            "name": "told", "kind": "predict",
+            "signature": {"instructions": "Shout it.", "inputs": [{"name": "word"}], "outputs": [{"name": "answer"}]},
+            "components": {"self": {"settings": {"parameters": {"temperature": 0.25, "max_tokens": 64}}}},
+        },
+    )  # fmt: skip
+    done.run("optimize", "told.yaml", "--display", "none")
+    ids = [json.loads(line)["optimization_id"] for line in done.run("runs", "ls", "--json").stdout.splitlines()]
+
+    text = done.run("runs", "diff", ids[1], ids[0]).stdout
+
+    assert "~ parameters: as the agent says → max_tokens 64, temperature 0.25" in text

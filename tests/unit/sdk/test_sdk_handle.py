@@ -15,7 +15,8 @@ RESULTS = {
     "absolute_improvement": 0.3,
     "confidence_interval": [0.1, 0.5],
     "verdict": "improved",
-    "pareto_front": [{"score": 1}],
+    "pareto_front": [{"candidate": "c1", "means": {"exact_match": {"value": 1, "n": 9, "low": None, "high": None}}}],
+    "pick": {"policy": "knee", "candidate": "c1", "reason": "the knee", "eligible": 3},
     "optimization_details": {
         "key_improvements": [{"component": "c", "part": "demos", "worth": {"value": 0.1, "n": 9, "low": 0, "high": 1}}]
     },
@@ -46,6 +47,9 @@ def test_waiting_for_the_result(handle: OptimizationHandle, service: Service, to
     assert 0.1 == result.optimization_details.key_improvements[0].worth.value
     assert result.artifact is not None
     assert "v2" == result.artifact.agent_version
+    assert result.pareto_front is not None
+    assert 1.0 == result.pareto_front[0].means["exact_match"].value
+    assert ("knee", 3) == (result.pick and result.pick.policy, result.pick and result.pick.eligible)
 
 
 def test_waiting_ends_in_time(handle: OptimizationHandle, service: Service, told_time: Time) -> None:
@@ -154,3 +158,41 @@ def test_the_report_is_written(handle: OptimizationHandle, service: Service, tmp
     assert ("<html>", ["report.html"]) == (path.read_text(), [one.name for one in tmp_path.iterdir()])
     with pytest.raises(InvalidRequestError, match="No such file"):
         handle.report(tmp_path / "missing" / "report.html")
+
+
+def test_picking_another_candidate(handle: OptimizationHandle, service: Service) -> None:
+    """One POST with a key, so that it may be sent again; what comes back says at which level it is tested."""
+    other = ID.replace("8000", "8001")
+    accepted = {
+        "optimization_id": other, "status": "queued", "picked_from": ID, "candidate": "c2", "test_split_use": 2,
+        "alpha": 0.008, "sentence": "This will be use 2.",
+    }  # fmt: skip
+    service.on(f"POST {HERE}/pick", Reply(status=503, body={}), Reply(status=202, body=accepted))
+
+    picked = handle.pick("c2")
+
+    first, again = service.asked(f"POST {HERE}/pick")
+    assert {"candidate": "c2"} == first.body == again.body
+    assert first.headers["idempotency-key"] == again.headers["idempotency-key"] != ""
+    assert (other, 2, 0.008) == (picked.optimization.id, picked.accepted.test_split_use, picked.accepted.alpha)
+
+
+def test_the_front_is_read_with_all_its_parts(handle: OptimizationHandle, service: Service) -> None:
+    """Points, the baseline beside them, and how it grew."""
+    point = {
+        "candidate": "c1", "means": {"tokens": {"value": 3, "n": 9, "low": 1, "high": 5, "method": "t"}},
+        "probability_on_front": 0.9, "dominated_by": {"c2": 0.1}, "alike": ["c2"], "on_front": True,
+    }  # fmt: skip
+    service.on(
+        f"GET {HERE}/front",
+        {
+            "measured_on": "val", "goals": ["tokens"], "points": [point], "baseline": {**point, "candidate": "b"},
+            "chosen": point, "course": [{"paid_calls": 5, "volume": 0.5, "candidate": "c1"}], "size": 1,
+        },
+    )  # fmt: skip
+
+    front = handle.front()
+
+    assert ("b", "c1", 0.1) == (front.baseline.candidate, front.chosen.candidate, front.points[0].dominated_by["c2"])
+    assert ("t", 5.0) == (front.points[0].means["tokens"].method, front.points[0].means["tokens"].high)
+    assert [(5, 0.5)] == [(step.paid_calls, step.volume) for step in front.course]

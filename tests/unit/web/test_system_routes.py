@@ -9,6 +9,7 @@ import pytest
 
 from dspy_optimization.adapters.models import ModelSpec
 from dspy_optimization.adapters.postgres.database import VERSION_TABLE
+from dspy_optimization.compute.devices import Library, load_torch
 from dspy_optimization.errors import StoreError
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.web import readiness
@@ -231,3 +232,29 @@ def test_lanes_are_changed_by_operators_alone(keyed: Keyed, lane: Any, who: str)
     """Others see them."""
     assert 403 == keyed.ask(LANE, who, "PATCH", json={"worker_concurrency": 1}).status_code
     assert (8, 3) == _shown(keyed)
+
+
+def test_what_works_on_arrays_is_shown(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether torch can be used, what is chosen and why, and how memory is managed; the GPUs themselves as before."""
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    library = load_torch()
+    found = keyed.service.client.get("/gpu-status").json()
+    shown = found["compute"]
+
+    assert {"available", "devices", "reason", "compute"} == found.keys()
+    assert library.version == shown["torch_version"]
+    assert ("numpy" if library.torch is None else "torch") == shown["library"]
+    assert (0.8, "expandable_segments:True") == (shown["memory_fraction"], shown["allocator_configuration"])
+    assert shown["device"] in {"cpu", "cuda", "mps"}
+    assert "torch" in shown["reason"]
+
+
+def test_without_torch_numpy_is_shown_and_why(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = Library(torch=None, reason="torch is not installed: NumPy on the processor, slower")
+    monkeypatch.setattr("dspy_optimization.web.routes.system.load_torch", lambda: without)
+    shown = keyed.service.client.get("/gpu-status").json()["compute"]
+
+    assert ("cpu", "numpy", None, without.reason) == (
+        shown["device"], shown["library"], shown["torch_version"], shown["reason"],
+    )  # fmt: skip

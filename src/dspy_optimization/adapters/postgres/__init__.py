@@ -5,6 +5,7 @@ from dspy_optimization.adapters.postgres.database import Database
 from dspy_optimization.adapters.postgres.dataset_store import PostgresDatasets
 from dspy_optimization.adapters.postgres.embedded import EmbeddedPostgres
 from dspy_optimization.adapters.postgres.event_store import PostgresEvents
+from dspy_optimization.adapters.postgres.gpu_use_store import PostgresGpuUse
 from dspy_optimization.adapters.postgres.key_store import PostgresKeys
 from dspy_optimization.adapters.postgres.lease_store import PostgresLeases
 from dspy_optimization.adapters.postgres.ledger_store import PostgresLedger
@@ -18,6 +19,7 @@ __all__ = [
     "PostgresAgents",
     "PostgresDatasets",
     "PostgresEvents",
+    "PostgresGpuUse",
     "PostgresKeys",
     "PostgresLeases",
     "PostgresLedger",

@@ -107,6 +107,47 @@ class PostgresEvidence:
             for row in rows
         }
 
+    def means(
+        self, optimization_id: OptimizationId, candidates: Sequence[Fingerprint], n_val: int
+    ) -> Mapping[Fingerprint, Mapping[str, float]]:
+        """Return candidate → metric → mean on val, of those measured on all of it, on one trial or several.
+
+        The newest result of an example counts, as for the optimizer. Computed where the answers lie: none is sent.
+        """
+        value = sa.column("value", sa.JSON())
+        results = sa.func.json_array_elements(trial.c.document["noun"]["results"]).table_valued(value).lateral("result")
+        scores = sa.func.json_each(results.c.value["scores"]).table_valued("key", value).lateral("scored")
+        place = sa.func.row_number().over(
+            partition_by=(trial.c.candidate, results.c.value["example_id"].as_string(), scores.c.key),
+            order_by=trial.c.trial_id.desc(),
+        )
+        every = (
+            sa.select(
+                trial.c.candidate,
+                scores.c.key.label("metric"),
+                sa.cast(scores.c.value["value"].as_string(), sa.Double()).label("score"),
+                place.label("place"),
+            )
+            .select_from(trial.join(results, sa.true()).join(scores, sa.true()))
+            .where(
+                trial.c.optimization_id == optimization_id,
+                trial.c.split == Split.VAL.value,
+                trial.c.candidate.in_(candidates),
+            )
+            .subquery()
+        )
+        query = (
+            sa.select(every.c.candidate, every.c.metric, sa.func.avg(every.c.score).label("mean"))
+            .where(every.c.place == 1)
+            .group_by(every.c.candidate, every.c.metric)
+            .having(sa.func.count() >= n_val)
+        )
+        found: dict[Fingerprint, dict[str, float]] = {}
+        with self._database.transaction(self._tenant) as connection:
+            for row in connection.execute(query):
+                found.setdefault(Fingerprint(row.candidate), {})[row.metric] = row.mean
+        return found
+
     def candidates(self, trials: Sequence[int]) -> Mapping[int, Candidate]:
         """Return trial → its candidate with all texts."""
         whole = sa.func.json_build_object(

@@ -134,6 +134,7 @@ optimization_request = sa.Table(
     _moment("created_at"),
     _moment("updated_at"),
     sa.Column("job", sa.Text()),
+    sa.Column("gpu_seconds", sa.Double(), nullable=False, server_default="0"),
     _to("tenant"),
     _to("agent_version", "target_version", theirs=("version",)),
     _to("dataset", "dataset_version", theirs=("version",)),
@@ -364,7 +365,39 @@ schedule = sa.Table(
     sa.UniqueConstraint("tenant_id", "name"),
 )
 
+custom_algorithm = sa.Table(
+    "custom_algorithm",
+    METADATA,
+    _tenant(),
+    _text("name", primary_key=True),
+    sa.Column("entrypoint", sa.Text(), nullable=False),
+    sa.Column("version", sa.Text(), nullable=False),
+    sa.Column("checks", JSON(), nullable=False),
+    _moment("registered_at"),
+    _to("tenant"),
+)
+
+lesson = sa.Table(
+    "lesson",
+    METADATA,
+    _tenant(),
+    sa.Column("optimization_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("form", sa.SmallInteger(), nullable=False),
+    _moment("learned_from"),
+    sa.Column("document", JSON(none_as_null=True)),
+    _to("optimization_request", "optimization_id"),
+)
+
 # Belongs to no tenant, as the three before.
+gpu_use = sa.Table(
+    "gpu_use",
+    METADATA,
+    sa.Column("device", sa.Text(), primary_key=True, nullable=False),
+    sa.Column("seconds", sa.Double(), nullable=False, server_default="0"),
+    sa.Column("out_of_memory", sa.BigInteger(), nullable=False, server_default="0"),
+)
+
+# Belongs to no tenant, as the four before.
 schedule_due = sa.Table(
     "schedule_due",
     METADATA,

@@ -6,7 +6,9 @@ from datetime import datetime
 
 from dspy_optimization.adapters.report.curves import Curves, on_val, scaled, score_curves
 from dspy_optimization.adapters.report.lineage import Ancestor, lineage
+from dspy_optimization.adapters.report.pareto import Pareto, pareto
 from dspy_optimization.adapters.report.reproduce import Reproduction, reproduction
+from dspy_optimization.adapters.report.search_rounds import SearchRounds, search_rounds
 from dspy_optimization.adapters.report.val_examples import (
     AnswerCost,
     ExampleChanges,
@@ -27,9 +29,9 @@ from dspy_optimization.evaluation.ledger import Bill, OptimizationId
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import EventType, RecordedEvent
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
+from dspy_optimization.optimization.store import Stores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,10 @@ class Report:
     answer_before: AnswerCost | None
     answer_after: AnswerCost | None
     family: tuple[Ancestor, ...]
+    pareto: Pareto | None
+    """With two or more goals the front on val; None with one, and while there is no front."""
+    rounds: tuple[SearchRounds, ...]
+    """Of every algorithm that told of rounds."""
     notices: tuple[str, ...]
     """What a reader must know to judge the rest: caps, fallbacks, what did not work."""
     reproduction: Reproduction
@@ -164,6 +170,8 @@ def report(material: Material, made_at: datetime) -> Report:
         answer_before=answer_cost(on_val(material.trials, baseline)) if baseline is not None else None,
         answer_after=answer_cost(on_val(material.trials, chosen)) if both and chosen is not None else None,
         family=lineage(material.trials, curves, chosen),
+        pareto=pareto(request.objectives, result, material.trials, curves),
+        rounds=search_rounds(material.events),
         notices=tuple(_notices(material.events)),
         reproduction=reproduction(request, material.dataset, material.models),
         made_at=made_at,
@@ -200,6 +208,8 @@ def _notices(events: Sequence[RecordedEvent]) -> list[str]:
                     f"For the role {data.get('role')}, {data.get('used')} answered instead of {data.get('wanted')}: "
                     f"{data.get('reason')}."
                 )
+            case EventType.DEVICE_FALLBACK:
+                found.append(f"{data.get('reason')}.")
             case EventType.ALGORITHM_ENDED if data.get("error") is not None:
                 found.append(f"The algorithm {data.get('algorithm')} broke and was left out: {data.get('error')}")
             case EventType.OPTIMIZATION_RESUMED:

@@ -18,6 +18,14 @@ from dspy_optimization.adapters.report import numbers
 from dspy_optimization.adapters.report.charts import Row, interval_chart, score_chart, share_bar
 from dspy_optimization.adapters.report.facts import Report
 from dspy_optimization.adapters.report.lineage_chart import lineage_chart
+from dspy_optimization.adapters.report.pareto_charts import (
+    PairChart,
+    key_marks,
+    pair_charts,
+    parallel_chart,
+    trust_chart,
+    volume_chart,
+)
 from dspy_optimization.adapters.report.svg import marker
 from dspy_optimization.adapters.report.tiles import Tile, tiles
 from dspy_optimization.adapters.report.visible import shortened, visible
@@ -39,6 +47,12 @@ class Charts:
     sealed: Markup | None
     worth: Markup | None
     family: Markup | None
+    pairs: tuple[PairChart, ...]
+    """One a pair of goals; none with one goal."""
+    parallel: Markup | None
+    volume: Markup | None
+    trust: tuple[Markup | None, ...]
+    """One an algorithm that went in rounds; None of one round."""
 
 
 def render(report: Report) -> str:
@@ -57,6 +71,7 @@ def render(report: Report) -> str:
             tiles=tiles(report),
             charts=_charts(report),
             legend=_legend(report),
+            marks=key_marks(),
             most_examples=MOST_EXAMPLES,
             most_candidates=MOST_CANDIDATES,
         )
@@ -133,6 +148,15 @@ def _charts(report: Report) -> Charts:
         family=lineage_chart(report.family, report.curves.algorithms, _utility(report))
         if len(report.family) > 1
         else None,
+        pairs=() if report.pareto is None else pair_charts(report.pareto),
+        parallel=None if report.pareto is None else parallel_chart(report.pareto),
+        volume=None if report.pareto is None else volume_chart(report.pareto),
+        trust=tuple(
+            trust_chart([(span.first, span.last, span.low, span.high) for span in one.trusts], one.algorithm)
+            if one.rounds > 1
+            else None
+            for one in report.rounds
+        ),
     )
 
 

@@ -229,6 +229,21 @@ class _Course:
         return self._goals
 
 
+def completions(rows: Sequence[TrialRow], n_val: int) -> Sequence[TrialRow]:
+    """Return the row with which each candidate may have been measured on all of val, in their order.
+
+    Enough results for all of val: trials that meet the same example twice may have fewer, which their answers tell.
+    """
+    results: dict[Fingerprint, int] = {}
+    found: dict[Fingerprint, TrialRow] = {}
+    for row in rows:
+        if row.split is Split.VAL and row.candidate not in found:
+            results[row.candidate] = results.get(row.candidate, 0) + row.n_results
+            if results[row.candidate] >= n_val:
+                found[row.candidate] = row
+    return list(found.values())
+
+
 def _compared(one: RowPoint, other: RowPoint) -> int:
     mine, theirs = round(one.score, _DIGITS), round(other.score, _DIGITS)
     return (mine > theirs) - (mine < theirs)

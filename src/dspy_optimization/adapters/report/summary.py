@@ -98,6 +98,8 @@ def _parts(change: ComponentChange) -> Iterator[str]:
         yield f"demos +{len(change.demos_added)} −{len(change.demos_removed)} ({change.demos_kept} kept)"
     if change.demos_reordered:
         yield "demos in another order"
+    for setting in change.settings:
+        yield setting.words
 
 
 def _worth(report: Report) -> Iterator[Line]:

@@ -1,17 +1,21 @@
-"""What changed in an agent, word by word and demo by demo."""
+"""What changed in an agent, word by word, demo by demo and setting by setting."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName, canonical_json
+from dspy_optimization.agents.component_settings import ComponentSettings
 from dspy_optimization.events import Json
 
 LONGEST_BY_WORD = 4_000
 """Tokens up to which texts are compared word by word; longer ones line by line, for the work grows as the square."""
+
+AS_THE_AGENT = "as the agent says"
+"""What is said of a setting that a candidate leaves to its agent."""
 
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
@@ -34,6 +38,22 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingChange:
+    """One way a component is asked, before and after."""
+
+    name: str
+    """model, parameters, kind or tools."""
+    before: str
+    """In words; `AS_THE_AGENT` where the candidate says nothing."""
+    after: str
+
+    @property
+    def words(self) -> str:
+        """Both in one phrase."""
+        return f"{self.name}: {self.before} → {self.after}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentChange:
     """One component before and after."""
 
@@ -46,6 +66,8 @@ class ComponentChange:
     demos_kept: int
     demos_reordered: bool
     """True when the same demos stand in another order and nothing else changed about them."""
+    settings: tuple[SettingChange, ...] = ()
+    """Those that differ."""
 
     @property
     def instructions_changed(self) -> bool:
@@ -55,7 +77,8 @@ class ComponentChange:
     @property
     def changed(self) -> bool:
         """Whether anything differs."""
-        return bool(self.instructions_changed or self.demos_added or self.demos_removed or self.demos_reordered)
+        demos_changed = self.demos_added or self.demos_removed or self.demos_reordered
+        return bool(self.instructions_changed or demos_changed or self.settings)
 
     @property
     def words_added(self) -> int:
@@ -100,6 +123,12 @@ def _change(name: ComponentName, baseline: Candidate, optimized: Candidate, froz
     added, removed = _only_in(new_demos, old_demos), _only_in(old_demos, new_demos)
     same = not added and not removed
     return ComponentChange(
+        settings=tuple(
+            _setting_changes(
+                before.settings if before is not None else ComponentSettings(),
+                after.settings if after is not None else ComponentSettings(),
+            )
+        ),
         component=name,
         frozen=frozen,
         words=word_diff(
@@ -111,6 +140,27 @@ def _change(name: ComponentName, baseline: Candidate, optimized: Candidate, froz
         demos_reordered=same
         and [canonical_json(one) for one in old_demos] != [canonical_json(one) for one in new_demos],
     )
+
+
+def settings_in_words(settings: ComponentSettings) -> dict[str, str]:
+    """Return setting → what a candidate says of it, in words; what it does not say is left out."""
+    words: dict[str, str] = {}
+    if settings.model is not None:
+        words["model"] = settings.model
+    if settings.parameters:
+        words["parameters"] = ", ".join(f"{name} {value}" for name, value in settings.parameters.items())
+    if settings.kind is not None:
+        words["kind"] = settings.kind.value
+    if settings.tools is not None:
+        words["tools"] = ", ".join(settings.tools) or "none"
+    return words
+
+
+def _setting_changes(before: ComponentSettings, after: ComponentSettings) -> Iterator[SettingChange]:
+    old, new = settings_in_words(before), settings_in_words(after)
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            yield SettingChange(name=name, before=old.get(name, AS_THE_AGENT), after=new.get(name, AS_THE_AGENT))
 
 
 def _names(*candidates: Candidate) -> Sequence[ComponentName]:

@@ -24,6 +24,9 @@ class AlgorithmOut(Answer):
     options: list[OptionOut]
     objectives_supported: str
     needs: list[str]
+    source: str = Field(description="The package it comes with; of a registered one its entrypoint.")
+    version: str | None = Field(description="Of the package, or of the code that was checked when it was registered.")
+    custom: bool = Field(description="Whether this tenant has registered it.")
 
 
 class MetricOut(Answer):

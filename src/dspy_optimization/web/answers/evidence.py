@@ -1,11 +1,12 @@
 """Answers about a search: candidates, differences, curves, examples, lineage, events."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from dspy_optimization.web.answers.base import Answer
+from dspy_optimization.web.answers.results import FrontPointOut, PickOut
 
 
 class CandidateOut(Answer):
@@ -30,6 +31,9 @@ class ComponentOut(Answer):
 
     instructions: str | None
     demos: list[dict[str, Any]]
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="model, parameters, kind, tools, as far as the candidate says so."
+    )
 
 
 class CandidateDetail(Answer):
@@ -46,6 +50,16 @@ class PieceOut(Answer):
     text: str
 
 
+class SettingDiff(Answer):
+    """One way a component is asked, before and after, in words."""
+
+    name: str
+    from_: str = Field(alias="from")
+    to: str
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
 class ComponentDiff(Answer):
     """One component before and after."""
 
@@ -57,6 +71,7 @@ class ComponentDiff(Answer):
     demos_removed: list[dict[str, Any]]
     demos_kept: int
     demos_reordered: bool
+    settings: list[SettingDiff] = Field(default_factory=list, description="Those that differ.")
 
 
 class Diff(Answer):
@@ -94,6 +109,55 @@ class Curve(Answer):
     best: list[BestStep]
     baseline_score: float | None
     total: int = Field(description="Points there are; `points` may hold fewer.")
+
+
+class VolumeStepOut(Answer):
+    """From so many paid calls on the front dominated this much."""
+
+    paid_calls: int
+    volume: float
+    candidate: str
+
+
+class MeansOfCandidate(Answer):
+    """A candidate measured on all of val."""
+
+    candidate: str
+    algorithm: str
+    is_baseline: bool
+    guardrails_hold: bool = Field(description="Whether none is hurt by more than its margin, as far as val can tell.")
+    paid_calls: int = Field(description="Paid when the last of its results came.")
+    means: dict[str, float] = Field(description="Objective → mean on val, guardrails too.")
+
+
+class MeansOut(Answer):
+    """Everybody measured on all of val so far; the means alone, which say nothing about how sure they are."""
+
+    measured_on: Literal["val"] = Field(default="val", description="Optimistic, as the front is.")
+    goals: list[str] = Field(description="The objectives that are no guardrails; the first one is the primary one.")
+    n: int = Field(description="Val examples.")
+    items: list[MeansOfCandidate] = Field(description="In the order they became complete; of many the newest ones.")
+    total: int
+
+
+class FrontOut(Answer):
+    """Who is beaten by nobody on val, and how sure that is."""
+
+    measured_on: Literal["val"] = Field(
+        default="val", description="Optimistic: the candidates were searched and chosen on the same examples."
+    )
+    goals: list[str] = Field(description="The objectives that make the front; the first one is the primary one.")
+    points: list[FrontPointOut] = Field(description="The best in the primary objective first.")
+    baseline: FrontPointOut
+    chosen: FrontPointOut
+    pick: PickOut | None
+    size: int = Field(description="Points there are; `points` may hold fewer.")
+    candidates: int = Field(description="Measured on all of val.")
+    n: int = Field(description="Val examples.")
+    clusters: int | None
+    resamples: int
+    reference: dict[str, float] = Field(description="Objective → where the reference point of the hypervolume lies.")
+    course: list[VolumeStepOut] = Field(description="How the hypervolume rose while calls were paid, as a share.")
 
 
 class Outcome(Answer):

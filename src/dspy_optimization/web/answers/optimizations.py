@@ -20,6 +20,28 @@ class Accepted(Answer):
     links: dict[str, str]
 
 
+class PickAccepted(Accepted):
+    """An optimization that takes a picked candidate to the gate."""
+
+    picked_from: UUID
+    candidate: str
+    test_split_use: int = Field(description="Which use of the test split it will be, as things stood; 1 is the first.")
+    alpha: float = Field(description="The level of that use; every further use has a smaller one.")
+    sentence: str = Field(description="The same in words.")
+
+
+class PickPreview(Answer):
+    """What taking a candidate to the gate would be; nothing is kept or spent."""
+
+    picked_from: UUID
+    candidate: str
+    test_split_use: int = Field(description="Which use of the test split it would be, as things stand.")
+    alpha: float = Field(description="The level of that use; every further use has a smaller one.")
+    sentence: str = Field(description="The same in words.")
+    calls: int = Field(description="At most; what was answered before is not paid again.")
+    cost_usd: float | None = Field(description="At most; null where the price is not known.")
+
+
 class Asked(Answer):
     """What became of asking something of an optimization."""
 

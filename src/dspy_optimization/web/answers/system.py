@@ -92,12 +92,28 @@ class GpuOut(Answer):
     temperature_celsius: int | None
 
 
+class ComputeOut(Answer):
+    """What this process works on arrays with."""
+
+    device: str = Field(description="cuda, mps or cpu.")
+    library: str = Field(description="torch or numpy.")
+    torch_version: str | None = Field(description="Null: torch cannot be used here; the reason says why.")
+    reason: str = Field(description="Why this device.")
+    memory_fraction: float = Field(
+        description="GPU_MEMORY_FRACTION: share of a GPU's memory this process takes at most."
+    )
+    allocator_configuration: str | None = Field(
+        description="PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF, as torch reads it; null: torch's own way."
+    )
+
+
 class GpuStatus(Answer):
     """The GPUs of this machine."""
 
     available: bool
     devices: list[GpuOut]
     reason: str | None
+    compute: ComputeOut
 
 
 class Me(Answer):

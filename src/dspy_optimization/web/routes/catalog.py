@@ -8,9 +8,11 @@ from fastapi import APIRouter, Request
 
 from dspy_optimization.adapters.models import EMBEDDED, price_of
 from dspy_optimization.agents.metrics import METRIC_TYPES
+from dspy_optimization.algorithms.objective_use import ObjectiveUse, use_of_objectives
 from dspy_optimization.algorithms.option_fields import OptionField, option_fields
-from dspy_optimization.algorithms.problem import Shape
-from dspy_optimization.errors import CapacityError, InfrastructureError, StopSearch
+from dspy_optimization.algorithms.problem import Algorithm, Shape
+from dspy_optimization.algorithms.registry import LOADING_FAILURES, BrokenAlgorithm
+from dspy_optimization.errors import CapacityError, EngineError, InfrastructureError, StopSearch
 from dspy_optimization.evaluation.model import ModelRequest, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
@@ -28,29 +30,20 @@ _SHAPE = Shape(n_train=40, n_val=40, n_components=1)
 
 
 @router.get("/algorithms/available", response_model=answers.Page[answers.AlgorithmOut], responses=refusals())
-def algorithms(request: Request, _engine: Reading) -> answers.Page[answers.AlgorithmOut]:
-    """List the algorithms that are installed, with their options."""
-    registry = serving_of(request).foundation.algorithms
-    found = []
-    for name in registry.names:
-        one = registry.get(name)
-        proposes = one.forecast(one.options(), _SHAPE).proposals > 0
-        fields = option_fields(one.options)
-        found.append(
-            answers.AlgorithmOut(
-                name=name,
-                description=one.description,
-                options=[
-                    answers.OptionOut(
-                        name=field.name, type=field.type, default=field.default, description=field.description
-                    )
-                    for field in fields
-                ],
-                objectives_supported=_objectives(fields),
-                needs=["a reflection model"] if proposes else [],
-            )
+def algorithms(request: Request, engine: Reading) -> answers.Page[answers.AlgorithmOut]:
+    """List the algorithms that can be used, those this tenant has registered among them, with their options."""
+    mine = serving_of(request).foundation.algorithms_of(engine.steering.tenant)
+    found = {}
+    for one in mine.registered:
+        loaded = mine.load(one)
+        if not isinstance(loaded, BrokenAlgorithm):
+            found[one.name] = _algorithm(loaded, source=one.entrypoint, version=one.version, custom=True)
+    for name in mine.environment.names:
+        source = mine.environment.source(name)
+        found[name] = _algorithm(
+            mine.environment.get(name), source=source.package, version=source.version, custom=False
         )
-    return answers.Page(items=found)
+    return answers.Page(items=[found[name] for name in sorted(found)])
 
 
 @router.get("/metrics/available", response_model=answers.Page[answers.MetricOut], responses=refusals())
@@ -96,12 +89,38 @@ def ask_model(request: Request, _engine: Running, role: Literal["task", "reflect
         turns.release()
 
 
-def _objectives(fields: Sequence[OptionField]) -> str:
-    """Return what becomes of several objectives: the engine weighs them; an option may let each count by itself."""
+def _algorithm(one: Algorithm, *, source: str, version: str | None, custom: bool) -> answers.AlgorithmOut:
+    fields = option_fields(one.options)
+    return answers.AlgorithmOut(
+        name=one.name,
+        description=one.description,
+        options=[
+            answers.OptionOut(name=field.name, type=field.type, default=field.default, description=field.description)
+            for field in fields
+        ],
+        objectives_supported=_objectives(one, fields),
+        needs=["a reflection model"] if _proposes(one) else [],
+        source=source,
+        version=version,
+        custom=custom,
+    )
+
+
+def _proposes(one: Algorithm) -> bool:
+    """Say whether it asks the reflection model when nobody sets an option; one that cannot run so does not."""
+    try:
+        return one.forecast(one.options(), _SHAPE).proposals > 0
+    except (EngineError, *LOADING_FAILURES):
+        return False
+
+
+def _objectives(one: Algorithm, fields: Sequence[OptionField]) -> str:
+    """Return what becomes of several objectives: as the algorithm says, or as an option of it may let each count."""
+    use = use_of_objectives(one)
     apart = next((field for field in fields if _EACH in field.choices), None)
-    if apart is None:
-        return "any number, weighed into one score"
-    return f"any number, weighed into one score; each by itself too, as the option {apart.name} says"
+    if use is not ObjectiveUse.UTILITY or apart is None:
+        return use.sentence
+    return f"{use.sentence}; each by itself too, as the option {apart.name} says"
 
 
 def _asked(request: Request, role: str) -> answers.ModelTest:

@@ -15,9 +15,10 @@ from fastapi.responses import HTMLResponse
 from dspy_optimization.adapters.export import no_result, zipped
 from dspy_optimization.adapters.postgres.evidence_store import PostgresEvidence
 from dspy_optimization.adapters.report import html
+from dspy_optimization.adapters.report.curves import BASELINE
 from dspy_optimization.adapters.report.facts import gathered, report
 from dspy_optimization.adapters.report.lineage import family
-from dspy_optimization.adapters.report.row_curves import RowCurves, row_curves
+from dspy_optimization.adapters.report.row_curves import RowCurves, completions, row_curves
 from dspy_optimization.adapters.report.val_examples import example_changes
 from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.example import Split
@@ -37,6 +38,7 @@ from dspy_optimization.web.routes.parameters import GREATEST_ID, Cursor, Id, Lim
 
 router = APIRouter(prefix="/api/v1/optimizations/{optimization_id}", tags=["evidence"])
 _SHOWN = 5
+_MOST_MEANS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,37 @@ def curve(
     evidence = _opened(request, engine, optimization_id)
     same = _unchanged(request, evidence, known)
     return views.curve(evidence.rows_curves(), points) if same is None else same
+
+
+@router.get("/front", response_model=answers.FrontOut, responses={**UNCHANGED, **refusals(404, 410)})
+def front(request: Request, engine: Reading, known: Tagged, optimization_id: Id) -> answers.FrontOut | Response:
+    """Show who is beaten by nobody on val, how sure that is, and who of them went to the gate."""
+    evidence = _opened(request, engine, optimization_id)
+    if evidence.result is None:
+        raise no_result(evidence.optimization)
+    if evidence.result.front is None:
+        raise NotFoundError(
+            "wanted: the front of an optimization; found: none, it ended before its baseline was measured or an older "
+            "engine carried it out; possible: a new optimization"
+        )
+    same = _unchanged(request, evidence, known)
+    return views.front(evidence.result, evidence.result.front) if same is None else same
+
+
+@router.get("/means", response_model=answers.MeansOut, responses={**UNCHANGED, **refusals(404, 410)})
+def means(request: Request, engine: Reading, known: Tagged, optimization_id: Id) -> answers.MeansOut | Response:
+    """List everybody measured on all of val with the mean of every objective, also while it runs."""
+    evidence = _opened(request, engine, optimization_id)
+    same = _unchanged(request, evidence, known)
+    if same is not None:
+        return same
+    asked = evidence.optimization.request
+    n_val = evidence.store.sizes(asked.dataset)[Split.VAL]
+    whole = completions(evidence.store.rows(asked.id), n_val)
+    first = next((one.candidate for one in whole if one.algorithm == BASELINE), None)
+    shown = [one for one in whole[:-_MOST_MEANS] if one.candidate == first] + list(whole[-_MOST_MEANS:])
+    found_means = evidence.store.means(asked.id, [one.candidate for one in shown], n_val)
+    return views.means(Objectives(items=asked.objectives), n_val, whole, shown, found_means)
 
 
 @router.get("/examples", response_model=answers.Page[answers.ExampleOut], responses={**UNCHANGED, **refusals(404, 410)})

@@ -19,8 +19,9 @@ from dspy_optimization.web.bodies import KeyFirst, TakesExamples
 from dspy_optimization.web.etags import UNCHANGED, Tagged, tag_of_content
 from dspy_optimization.web.handing_in import Prepared, hand_in, prepare
 from dspy_optimization.web.paging import cursor_of, place_of, unknown_cursor
+from dspy_optimization.web.picking_in import hand_in_pick, looked_at
 from dspy_optimization.web.routes.parameters import Cursor, Id, Limit, check_kept, found, is_kept, refusals
-from dspy_optimization.web.schemas import OptimizeIn
+from dspy_optimization.web.schemas import OptimizeIn, PickIn
 from dspy_optimization.web.status_board import StatusBoard
 
 router = APIRouter(prefix="/api/v1", tags=["optimizations"], route_class=KeyFirst)
@@ -34,8 +35,10 @@ LINKS = {
         ("cancel", "optimizations_cancel"),
         ("resume", "optimizations_resume"),
         ("retry", "optimizations_retry"),
+        ("pick", "optimizations_pick"),
         ("candidates", "evidence_candidates"),
         ("curve", "evidence_curve"),
+        ("front", "evidence_front"),
         ("diff", "evidence_diff"),
         ("lineage", "evidence_lineage"),
         ("examples", "evidence_examples"),
@@ -167,6 +170,49 @@ def _step(name: str, does: str, take: Callable[[Steering, OptimizationId], Asked
         response_model=answers.Asked,
         responses=refusals(404, 409, 410),
     )
+
+
+@router.get(
+    "/optimizations/{optimization_id}/pick",
+    name="pick_preview",
+    response_model=answers.PickPreview,
+    responses=refusals(404, 409, 410, 507),
+)
+def pick_preview(
+    request: Request,
+    engine: Running,
+    optimization_id: Id,
+    candidate: Annotated[str, Query(min_length=1, max_length=64, description="Its fingerprint, or a beginning.")],
+) -> answers.PickPreview:
+    """Say which use of the test split a pick would be, at which level, and what it takes; or why it cannot be."""
+    serving = serving_of(request)
+    return looked_at(serving, engine, found(request, engine, optimization_id), candidate)
+
+
+@router.post(
+    "/optimizations/{optimization_id}/pick",
+    status_code=202,
+    response_model=answers.PickAccepted,
+    responses={202: {"description": "It waits for a worker", "links": LINKS}, **refusals(404, 409, 410, 507)},
+)
+def pick(
+    request: Request,
+    response: Response,
+    engine: Running,
+    optimization_id: Id,
+    body: PickIn,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> answers.PickAccepted:
+    """Take another candidate of an ended optimization to the gate: a new optimization, and the next use of test.
+
+    With an `Idempotency-Key` the same request again makes nothing new.
+    """
+    serving = serving_of(request)
+    made = hand_in_pick(serving, engine, found(request, engine, optimization_id), body.candidate, idempotency_key)
+    overview = PostgresOverview(serving.foundation.database, engine.steering.tenant)
+    answer = views.pick_accepted(made, overview.moment(made.request.id).accepted)
+    response.headers["Location"] = answer.links["self"]
+    return answer
 
 
 def _resumed(steering: Steering, optimization_id: OptimizationId) -> Asked:

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dspy_optimization.adapters.gpu import gpus
 from dspy_optimization.adapters.postgres.overview_store import Past, PostgresOverview
+from dspy_optimization.compute.devices import allocator_configuration, devices, load_torch
 from dspy_optimization.jobs.job import Lane
 from dspy_optimization.jobs.queue import LaneLoad
 from dspy_optimization.tenancy import PERMISSIONS
@@ -59,9 +60,11 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/gpu-status", response_model=answers.GpuStatus, dependencies=[Anybody])
-def gpu_status() -> answers.GpuStatus:
-    """Say which GPUs this machine has and how busy they are; having none is no error."""
+def gpu_status(request: Request) -> answers.GpuStatus:
+    """Say which GPUs this machine has, how busy they are, and what this process works with; no GPU is no error."""
     found = gpus()
+    library, fraction = load_torch(), serving_of(request).settings.gpu_memory_fraction
+    first = devices(fraction=fraction, library=library)[0]
     return answers.GpuStatus(
         available=found.available,
         devices=[
@@ -76,6 +79,14 @@ def gpu_status() -> answers.GpuStatus:
             for one in found.devices
         ],
         reason=found.reason,
+        compute=answers.ComputeOut(
+            device=first.kind.value,
+            library="torch" if first.has_torch else "numpy",
+            torch_version=library.version,
+            reason=first.reason,
+            memory_fraction=fraction,
+            allocator_configuration=allocator_configuration(),
+        ),
     )
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from dspy_optimization.agents.example import Split
 from dspy_optimization.evaluation.ledger import OptimizationId
 from dspy_optimization.events import EventType, Json, RecordedEvent
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import Optimization, OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.optimization.standing import Standing, number
+from dspy_optimization.optimization.store import Stores
 from dspy_optimization.web.streams.hub import EventHub
 from dspy_optimization.web.streams.messages import Message, MessageType, Page, Place, SplitSizes
 

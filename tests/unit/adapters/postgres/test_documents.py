@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from dspy_optimization.adapters.postgres.documents import VERSION, read, write
 from dspy_optimization.adapters.postgres.escaping import from_text, to_text
+from dspy_optimization.agents.candidate import Candidate
+from dspy_optimization.agents.component_settings import PARAMETERS, ComponentSettings
 from dspy_optimization.agents.example import Example, Split, Usage
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.errors import InvalidRequestError, StoreError
@@ -67,6 +69,19 @@ def of_type(hint: object) -> st.SearchStrategy[object]:
 def nouns(kind: type) -> st.SearchStrategy[object]:
     assert is_dataclass(kind)
     hints = get_type_hints(kind)
+    if kind is ComponentSettings:
+        ranges = {
+            name: (st.integers if span.whole else st.floats)(span.low, span.high)
+            for name, span in PARAMETERS.items()
+            if not span.open_low
+        }
+        return st.builds(
+            ComponentSettings,
+            model=of_type(hints["model"]),
+            kind=of_type(hints["kind"]),
+            parameters=st.fixed_dictionaries({}, optional=ranges),
+            tools=st.none() | st.lists(st.text(max_size=6), max_size=2, unique=True).map(tuple),
+        )
     parts = {field.name: of_type(hints[field.name]) for field in fields(kind) if field.name != "seal"}
     return st.builds(restored if kind is ValidatedResult else kind, **parts)
 
@@ -104,6 +119,24 @@ def test_a_missing_field_takes_its_default() -> None:
     del document["noun"]["feedback"]
 
     assert Score(value=1.0) == read(Score, document)
+
+
+def test_candidates_of_before_components_had_settings_are_read() -> None:
+    """They say nothing of how they are asked, and are who they were."""
+    kept = {
+        "version": 1,
+        "noun": {
+            "components": {"classify": {"instructions": "Sort it.", "demos": [{"text": "a"}]}},
+            "origin": "gepa",
+            "parents": ["f0"],
+        },
+    }
+
+    found = read(Candidate, kept)
+
+    assert ComponentSettings() == found.components["classify"].settings
+    assert "settings" not in str(found.to_json())
+    assert found == read(Candidate, write(found))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from dspy_optimization.adapters.postgres import (
 )
 from dspy_optimization.adapters.postgres.overview_store import PostgresOverview
 from dspy_optimization.agents.allow_list import AllowList
+from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
 from dspy_optimization.agents.config import AgentConfig, AgentKind
 from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import ExampleId, Split
@@ -233,3 +234,19 @@ def test_splitting_the_same_examples_anew_makes_no_fresh_test_split(
 
     assert [1, 1, 3] == uses
     assert (2, 0) == (store.test_split_uses([sealed[0].id]), store.test_split_uses([ExampleId("unseen")]))
+
+
+def test_a_candidate_is_complete_when_every_example_was_measured(
+    database: Database, tenant: TenantId, optimization_id: OptimizationId, trial_of: Callable[..., Trial]
+) -> None:
+    """At once or in parts; a part that comes twice counts once, one on train not at all."""
+    store = PostgresTrials(database, tenant)
+    halves = [trial_of(1), trial_of(1, algorithm="simba"), trial_of(2), trial_of(3)]
+    other = Candidate(components={ComponentName("self"): ComponentValue(instructions="other")})
+    whole = replace(trial_of(4), candidate=other, results=(*halves[0].results, *halves[2].results), paid_calls=9)
+    train = replace(trial_of(5), split=Split.TRAIN)
+    for trial in (halves[0], train, halves[1], whole, halves[2], halves[3]):
+        store.record(optimization_id, trial)
+
+    assert [(other.fingerprint, 9), (halves[0].candidate.fingerprint, 2)] == store.completed(optimization_id, 2)
+    assert [] == store.completed(optimization_id, 4)

@@ -17,6 +17,8 @@ from dspy_optimization.adapters.postgres import (
     PostgresResults,
     PostgresTrials,
 )
+from dspy_optimization.adapters.postgres.algorithm_store import PostgresAlgorithms
+from dspy_optimization.adapters.postgres.experience_store import PostgresExperience
 from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE, METADATA, idempotent_request, schedule
 from dspy_optimization.adapters.postgres.webhook_store import OutwardType, PostgresWebhooks
 from dspy_optimization.adapters.sealing import SecretBox
@@ -24,6 +26,7 @@ from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.config import AgentConfig
 from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Split
+from dspy_optimization.algorithms.custom import CustomAlgorithm
 from dspy_optimization.errors import NotFoundError, StoreError
 from dspy_optimization.evaluation.ledger import Bill, Charge, LedgerBatch, OptimizationId
 from dspy_optimization.evaluation.model import CallKey, ModelResponse
@@ -35,12 +38,12 @@ from dspy_optimization.tenancy import TenantId
 
 # Workers serve and deliver for every tenant, and whoever takes requests in fires for every tenant; a key is looked up
 # before anybody knows whose it is.
-SHARED = {"worker_lease", "api_key", "webhook_delivery", "schedule_due"}
+SHARED = {"worker_lease", "api_key", "webhook_delivery", "schedule_due", "gpu_use"}
 WITHOUT_TENANT = {"schema_version", *SHARED}
 OF_TENANTS = [table for table in METADATA.sorted_tables if table.name not in SHARED]
 """Reviewed: holds the number of the newest migration."""
 # A worker takes its own lease away when it ends; a tenant its webhooks, whose secrets go with them, and its schedules.
-REMOVED = {"worker_lease", "webhook", "schedule"}
+REMOVED = {"worker_lease", "webhook", "schedule", "custom_algorithm"}
 
 
 @pytest.fixture
@@ -66,6 +69,8 @@ def full(
         connection.execute(sa.insert(schedule).values({"schedule_id": optimization_id, **recurs}))
     webhooks = PostgresWebhooks(database, tenant, SecretBox(bytes(32)))
     webhooks.add("https://receiver.example.org", "whsec_", list(OutwardType))
+    mine = CustomAlgorithm(name="mine", entrypoint="m:Mine", version="1", findings=(), registered_at=noon)
+    PostgresAlgorithms(database, tenant).keep(mine)
     PostgresTrials(database, tenant).record(optimization_id, trial_of())
     PostgresEvents(database, tenant).emit(
         Event(type=EventType.PROGRESS, optimization_id=optimization_id, at=noon, key="k")
@@ -73,6 +78,7 @@ def full(
     results = PostgresResults(database, tenant)
     results.open_test_split(dataset.version, optimization_id)
     results.save(result_of(optimization_id), OptimizationStatus.CANCELLED, [])
+    PostgresExperience(database, tenant).lessons()
     return optimization_id
 
 
@@ -126,6 +132,8 @@ def test_no_store_shows_another_tenant(
     assert ({}, Bill(), []) == (ledger.answers([CallKey("k")]), ledger.bill(full), ledger.close_lost(full))
     assert [] == PostgresTrials(database, other_tenant).trials(full)
     assert [] == PostgresEvents(database, other_tenant).events(full)
+    assert [] == PostgresAlgorithms(database, other_tenant).registered()
+    assert [] == PostgresExperience(database, other_tenant).lessons()
     assert (None, 0) == (results.result(full), results.test_split_uses([one.id for one in dataset[Split.TEST]]))
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pareto_samples import DOLLARS, QUALITY, SECONDS, TOKENS, several
 from report_sample import (
     BASELINE,
+    NOON,
     agent,
     bill,
     dataset,
@@ -19,7 +21,7 @@ from report_sample import (
     validated,
 )
 
-from dspy_optimization.adapters.report.facts import Report
+from dspy_optimization.adapters.report.facts import Report, report
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
 from dspy_optimization.agents.example import Split
 from dspy_optimization.agents.metric import Score
@@ -91,5 +93,7 @@ ALL: Mapping[str, Report] = {
     "queued": sample(
         result=None, optimization=optimization(OptimizationStatus.QUEUED), trials=(), bill=Bill(), events=()
     ),
+    "two goals": report(several(), NOON),
+    "three goals": report(several((QUALITY, TOKENS, SECONDS, DOLLARS)), NOON),
     "evil": _evil(),
 }

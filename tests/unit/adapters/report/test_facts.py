@@ -26,8 +26,8 @@ from dspy_optimization.agents.example import Split
 from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import Role
 from dspy_optimization.events import EventType
-from dspy_optimization.optimization.optimizer import Stores
 from dspy_optimization.optimization.request import OptimizationStatus
+from dspy_optimization.optimization.store import Stores
 
 
 def test_a_finished_one_shows_the_candidate_of_its_result() -> None:

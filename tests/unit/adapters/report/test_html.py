@@ -21,7 +21,10 @@ from report_sample import (
 )
 
 from dspy_optimization.adapters.report.html import MOST_EXAMPLES, render, write
+from dspy_optimization.adapters.report.summary import plain, summary
+from dspy_optimization.adapters.report.word_changes import component_changes
 from dspy_optimization.agents.candidate import Candidate, ComponentValue
+from dspy_optimization.agents.component_settings import ComponentSettings
 from dspy_optimization.agents.dataset import Dataset
 from dspy_optimization.agents.example import Split
 from dspy_optimization.agents.metric import Score
@@ -180,6 +183,27 @@ def test_words_that_changed_are_marked_for_eyes_and_for_screen_readers() -> None
 
     assert page.named("ins")
     assert page.named("del")
+
+
+def test_how_components_are_asked_is_shown_before_and_after() -> None:
+    """In words, beside the texts; nothing where nothing of it changed."""
+    chosen = Candidate(
+        components={
+            CLASSIFY: replace(
+                BASELINE.components[CLASSIFY],
+                settings=ComponentSettings(model="<large>", parameters={"temperature": 0.25}, tools=()),
+            )
+        }
+    )
+    report = sample()
+
+    page = Page(render(replace(report, changes=component_changes(BASELINE, chosen, frozenset()))))
+
+    assert "model: as the agent says → <large>" in " ".join(page.words.split())
+    assert "parameters: as the agent says → temperature 0.25" in " ".join(page.words.split())
+    assert "How it is asked" not in Page(render(report)).words
+    lines = plain(summary(replace(report, changes=component_changes(BASELINE, chosen, frozenset()))))
+    assert "model: as the agent says → <large>" in " ".join(lines.split())
 
 
 def test_goals_that_are_a_mean_are_shown_in_their_own_unit() -> None:

@@ -11,7 +11,8 @@ from dspy_optimization.adapters.report.word_changes import (
     component_changes,
     word_diff,
 )
-from dspy_optimization.agents.candidate import Candidate
+from dspy_optimization.agents.candidate import Candidate, ComponentValue
+from dspy_optimization.agents.component_settings import ComponentSettings
 
 TEXTS = st.text(alphabet="ab ,.\nö", max_size=60)
 
@@ -87,3 +88,25 @@ def test_a_component_of_one_candidate_alone_is_all_new() -> None:
     only = component_changes(Candidate(components={}), BASELINE, frozenset())[0]
 
     assert (Edit.ADDED,) == tuple(piece.edit for piece in only.words)
+
+
+def test_changed_settings_are_told_in_words() -> None:
+    """Each on its own, with what it was before; a change of nothing else is a change."""
+
+    def told(**said: object) -> Candidate:
+        return Candidate(
+            components={CLASSIFY: ComponentValue(instructions="Sort.", settings=ComponentSettings(**said))}
+        )
+
+    before = told(parameters={"temperature": 0.25, "max_tokens": 5}, kind="predict")
+    after = told(model="large", parameters={"temperature": 1}, kind="predict", tools=())
+
+    (change,) = component_changes(before, after, frozenset())
+    (same,) = component_changes(after, after, frozenset())
+
+    assert [
+        "model: as the agent says → large",
+        "parameters: max_tokens 5, temperature 0.25 → temperature 1.0",
+        "tools: as the agent says → none",
+    ] == sorted(setting.words for setting in change.settings)
+    assert (True, False, ()) == (change.changed, same.changed, same.settings)

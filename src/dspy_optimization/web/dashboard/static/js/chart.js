@@ -4,6 +4,8 @@ import { el } from "./dom.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+export const STAR = "path://M10 0l3 7 7 .6-5.3 4.7 1.600 7.200L10 15.600 3.700 19.500l1.600-7.200L0 7.600 7 7z";
+
 export function palette() {
   return {
     ink: colour("ink"), quiet: colour("ink-2"), faint: colour("ink-3"), line: colour("line"), card: colour("card"),

@@ -4,7 +4,7 @@ import { el } from "./dom.js";
 import { pairs, tag } from "./parts.js";
 
 export function diffView(diff) {
-  const changed = diff.components.filter((one) => one.instructions_changed || one.demos_added.length || one.demos_removed.length || one.demos_reordered);
+  const changed = diff.components.filter((one) => one.instructions_changed || one.demos_added.length || one.demos_removed.length || one.demos_reordered || one.settings.length);
   const same = diff.components.filter((one) => !changed.includes(one));
   return el("div", { class: "stack" },
     changed.length ? null : el("p", { class: "muted" }, "Both are the same."),
@@ -20,7 +20,8 @@ function component(one) {
       one.demos_added.length ? tag("good", "+", `${one.demos_added.length} demos added`) : null,
       one.demos_removed.length ? tag("bad", "−", `${one.demos_removed.length} demos removed`) : null,
       one.demos_kept ? tag("", "=", `${one.demos_kept} demos kept`) : null,
-      one.demos_reordered ? tag("info", "⇅", "demos reordered") : null),
+      one.demos_reordered ? tag("info", "⇅", "demos reordered") : null,
+      one.settings.map((setting) => tag("info", "⚙", `${setting.name}: ${setting.from} → ${setting.to}`))),
     one.words.length ? el("div", { class: "words" }, one.words.map(piece)) : null,
     one.demos_removed.map((demo) => demoView(demo, "removed")),
     one.demos_added.map((demo) => demoView(demo, "added")));

@@ -32,6 +32,7 @@ export function asSdk(body) {
     `        ${body.target.version ? `Target(agent=${python(agent, 2)}, version=${python(body.target.version)})` : python(agent, 2)},`,
     `        ${examples},`,
     `        objectives=${python(body.objectives, 2)},`,
+    body.policy ? `        policy=${python(body.policy, 2)},` : null,
     body.algorithms ? `        algorithms=${python(body.algorithms, 2)},` : null,
     `        constraints=Constraints(${constraints}),`,
     "    )",
@@ -46,8 +47,9 @@ export function asCli(body) {
   for (const one of body.algorithms ?? []) {
     const name = typeof one === "string" ? one : Object.keys(one)[0];
     parts.push(`-a ${name}`);
-    if (typeof one !== "string") for (const [option, value] of Object.entries(one[name])) parts.push(`--option ${quoted(`${name}.${option}=${value}`)}`);
+    if (typeof one !== "string") for (const [option, value] of Object.entries(one[name])) parts.push(`--option ${quoted(`${name}.${option}=${typeof value === "object" ? JSON.stringify(value) : value}`)}`);
   }
+  if (body.policy) parts.push(`--policy ${quoted(JSON.stringify(body.policy))}`);
   if (caps.max_lm_calls) parts.push(`--max-calls ${caps.max_lm_calls}`);
   if (caps.max_cost_usd) parts.push(`--max-usd ${caps.max_cost_usd}`);
   if (caps.max_tokens) parts.push(`--max-tokens ${caps.max_tokens}`);

@@ -24,7 +24,11 @@ export function constraintFields(earlier) {
           el("input", { id: name, type: "number", step: "any", min: "0", placeholder, "data-constraint": name, "data-field": field(name), value: given[name] ?? null }),
           hint ? el("small", {}, hint) : null)),
       el("div", { class: "field" }, el("label", { for: "priority" }, "Priority"),
-        el("select", { id: "priority", "data-constraint": "priority", "data-field": field("priority") }, ["normal", "high", "low"].map((one) => el("option", { value: one, selected: one === given.priority, ...(one === "high" ? needs("administer") : {}) }, one)))),
+        el("select", { id: "priority", "data-constraint": "priority", "data-usual": "normal", "data-field": field("priority") }, ["normal", "high", "low"].map((one) => el("option", { value: one, selected: one === given.priority, ...(one === "high" ? needs("administer") : {}) }, one)))),
+      el("div", { class: "field" }, el("label", { for: "isolation" }, "Isolation"),
+        el("select", { id: "isolation", "data-constraint": "isolation", "data-usual": "thread", "data-field": field("isolation") },
+          [["thread", "a thread among others"], ["process", "a process of its own"]].map(([value, label]) => el("option", { value, selected: value === given.isolation }, label))),
+        el("small", {}, "A process of its own: agents, tools and metrics that crash harm no other optimization.")),
       el("div", { class: "field" }, el("label", { for: "deadline" }, "Deadline"),
         el("input", { id: "deadline", type: "datetime-local", "data-constraint": "deadline", "data-field": field("deadline") }))),
     el("div", { class: "row" },
@@ -39,7 +43,7 @@ export function readConstraints(form) {
     else if (node.value === "") continue;
     else if (node.type === "datetime-local") found[name] = new Date(node.value).toISOString();
     else if (node.type === "number") found[name] = Number(node.value);
-    else if (node.value !== "normal") found[name] = node.value;
+    else if (node.value !== node.dataset.usual) found[name] = node.value;
   }
   return found;
 }

@@ -2,7 +2,7 @@
 
 import { el, on } from "../dom.js";
 
-export function objectiveRows(metrics, earlier) {
+export function objectiveRows(metrics, earlier, policy) {
   const list = el("div", { class: "stack", id: "objectives", "data-own": "objectives" });
   const add = (given = {}) => list.append(row(metrics, given, earlier?.metrics));
   for (const one of earlier?.objectives ?? [{}]) add(one);
@@ -14,15 +14,17 @@ export function objectiveRows(metrics, earlier) {
   });
   return el("fieldset", { class: "card" },
     el("legend", {}, "3. By which measure"),
-    el("p", { class: "hint" }, "The first objective decides the verdict. A guardrail must not get worse."),
+    el("p", { class: "hint" }, "The first objective decides the verdict. A guardrail must not get worse. With two or more to be improved you see the front: who is beaten by nobody, and what one costs the other."),
     list,
     el("div", {}, el("button", {
       type: "button", class: "small",
       onclick: () => {
         add();
         number(list);
+        list.dispatchEvent(new Event("change", { bubbles: true }));
       },
-    }, "Add an objective")));
+    }, "Add an objective")),
+    policy);
 }
 
 function number(list) {

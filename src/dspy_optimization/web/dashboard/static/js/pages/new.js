@@ -9,6 +9,7 @@ import { failure } from "../parts.js";
 import { algorithmCards, chosenAlgorithms } from "../new/algorithms.js";
 import { constraintFields, readConstraints } from "../new/constraints.js";
 import { objectiveRows, readMetrics, readObjectives } from "../new/objectives.js";
+import { policyFields, readPolicy, syncPolicy } from "../new/policy.js";
 import { addSchedule, scheduleFields } from "../new/schedule.js";
 import { asCli, asCurl, asSdk } from "../request.js";
 import { copyBlock } from "../parts.js";
@@ -69,7 +70,7 @@ function fields(agents, datasets, algorithms, earlier) {
             text("share-train", "Share of train", "dataset.shares.train", "0.3", null, "number"),
             text("share-val", "Share of val", "dataset.shares.val", "0.3", null, "number"),
             text("share-test", "Share of test", "dataset.shares.test", "0.4", null, "number"))))),
-    objectiveRows(metrics, earlier),
+    objectiveRows(metrics, earlier, policyFields(earlier)),
     algorithmCards(algorithms, earlier),
     constraintFields(earlier));
 }
@@ -101,6 +102,7 @@ function toggle() {
     const [name, value] = node.dataset.when.split("=");
     node.hidden = form.querySelector(`[name="${name}"]:checked`)?.value !== value;
   }
+  syncPolicy(form, readObjectives(form));
 }
 
 const chosen = (name) => form.querySelector(`[name="${name}"]:checked`)?.value;
@@ -141,8 +143,9 @@ function read() {
     if (Object.keys(shares).length) dataset.shares = shares;
   }
   const named = readMetrics(form, FieldError);
+  const policy = readPolicy(form);
   return {
-    target, dataset, objectives: readObjectives(form, FieldError), ...(named.length ? { metrics: named } : {}),
+    target, dataset, objectives: readObjectives(form, FieldError), ...(named.length ? { metrics: named } : {}), ...(policy ? { policy } : {}),
     algorithms: chosenAlgorithms(form, FieldError), constraints: readConstraints(form),
   };
 }

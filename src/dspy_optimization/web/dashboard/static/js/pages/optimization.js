@@ -1,4 +1,5 @@
-// One optimization: its head, its result, and five tabs. What is shown is kept while it changes.
+// One optimization: its head, its result, and its tabs; that of the front is for several goals. What is shown is kept
+// while it changes.
 
 import { get } from "../api.js";
 import { byId, el, on, render } from "../dom.js";
@@ -9,12 +10,13 @@ import { Candidates } from "../run/candidates.js";
 import { drawConfig } from "../run/config.js";
 import { Events } from "../run/events.js";
 import { Examples } from "../run/examples.js";
+import { Front } from "../run/front.js";
 import { Progress } from "../run/progress.js";
 import { resultView } from "../run/result.js";
 import { calmly, follow } from "../stream.js";
 import { link } from "../who.js";
 
-const TABS = ["progress", "candidates", "examples", "events", "config"];
+const TABS = ["progress", "front", "candidates", "examples", "events", "config"];
 const TELLING = new Set(["trial.recorded", "phase.started", "algorithm.started", "algorithm.ended", "verdict", "optimization.completed", "optimization.cancelled", "optimization.failed"]);
 const id = document.body.dataset.subject;
 
@@ -23,6 +25,7 @@ class Run {
   detail = null;
   status = null;
   progress = new Progress(this, byId("panel-progress"));
+  front = new Front(this, byId("panel-front"));
   candidates = new Candidates(this, byId("panel-candidates"));
   examples = new Examples(this, byId("panel-examples"));
   events = new Events(this, byId("panel-events"));
@@ -37,6 +40,8 @@ class Run {
       return;
     }
     this.drawHead();
+    byId("tab-front").hidden = !this.front.isShown;
+    if (this.tab === "front" && !this.front.isShown) choose("progress");
     render(byId("result"), resultView(this.detail, this.status));
     if (this.isStale || !this.progress.curve) {
       this.isStale = false;
@@ -51,6 +56,7 @@ class Run {
   }
 
   async loadTab() {
+    if (this.tab === "front") await this.front.load();
     if (this.tab === "candidates") await this.candidates.load();
     if (this.tab === "examples") await this.examples.load();
     if (this.tab === "config") drawConfig(this, byId("panel-config"));
@@ -92,7 +98,8 @@ on(byId("tabs"), "click", "[role=tab]", (tab) => choose(tab.id.slice(4)));
 on(byId("tabs"), "keydown", "[role=tab]", (tab, event) => {
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!step) return;
-  const next = TABS[(TABS.indexOf(run.tab) + step + TABS.length) % TABS.length];
+  const shown = TABS.filter((name) => !byId(`tab-${name}`).hidden);
+  const next = shown[(shown.indexOf(run.tab) + step + shown.length) % shown.length];
   choose(next);
   byId(`tab-${next}`).focus();
 });

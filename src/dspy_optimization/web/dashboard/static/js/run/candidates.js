@@ -1,14 +1,13 @@
 // What was measured, who came from whom, and how any two differ.
 
 import { get } from "../api.js";
-import { Chart, axis, tooltip } from "../chart.js";
+import { Chart, STAR, axis, tooltip } from "../chart.js";
 import { diffView } from "../diff.js";
 import { el, on, render } from "../dom.js";
 import { at, count, score, short } from "../format.js";
 import { empty, failure, table, tag } from "../parts.js";
 
 const MOST_NODES = 300;
-const STAR = "path://M10 0l3 7 7 .6-5.3 4.7 1.600 7.200L10 15.600 3.700 19.500l1.600-7.200L0 7.600 7 7z";
 
 export class Candidates {
   constructor(run, panel) {
@@ -140,6 +139,12 @@ function drawn(lineage) {
   };
 }
 
+// One crossed from two says so: its two lines may lie on each other.
+function parentsOf(family, id) {
+  const parents = family.edges.filter(({ to }) => to === id).map(({ from }) => short(from));
+  return parents.length > 1 ? `\nfrom ${parents.join(" and ")}` : "";
+}
+
 const algorithmsOf = (family) => [...new Set(family.nodes.filter((one) => !one.is_baseline).map((one) => one.algorithm))];
 
 // Along: how many steps from the baseline. Up: the score.
@@ -175,7 +180,7 @@ function option(colours, family, pick) {
     grid: { left: 56, right: 24, top: 16, bottom: 44 },
     xAxis: axis(colours, "steps from the baseline", { nameGap: 26, min: -0.5, max: Math.max(most, 1) + 0.7, interval: Math.max(1, Math.ceil(most / 8)), axisLabel: { show: false }, splitLine: { show: false } }),
     yAxis: axis(colours, "score on val", { nameGap: 42, scale: true, axisLabel: { color: colours.quiet, fontFamily: colours.font, fontSize: 12, formatter: (value) => (value < 0 && lowest >= 0 ? "" : String(Number(value.toPrecision(6)))) } }),
-    tooltip: { ...tooltip(colours), formatter: ({ dataType, data }) => (dataType === "node" ? `${short(data.id)} · ${data.told.label}\n${data.told.score === null ? "never measured on all of val" : `${score(data.told.score)} on val`}\n${data.told.algorithm}` : "") },
+    tooltip: { ...tooltip(colours), formatter: ({ dataType, data }) => (dataType === "node" ? `${short(data.id)} · ${data.told.label}${parentsOf(family, data.id)}\n${data.told.score === null ? "never measured on all of val" : `${score(data.told.score)} on val`}\n${data.told.algorithm}` : "") },
     series: [{
       type: "graph", coordinateSystem: "cartesian2d", layout: "none", animation: false, data: nodes,
       edges: family.edges.filter(({ from, to }) => places.has(from) && places.has(to)).map(({ from, to }) => ({ source: places.get(from), target: places.get(to) })), edgeSymbol: ["none", "arrow"], edgeSymbolSize: 6,

@@ -19,6 +19,7 @@ export function drawConfig(run, panel) {
           fact("Baseline version", el("code", {}, detail.target.version.slice(0, 16))),
           fact("Dataset", el("a", { href: `/datasets/${encodeURIComponent(request.dataset)}`, class: "mono" }, request.dataset.slice(0, 16))),
           fact("Objectives", request.objectives.map((one) => `${one.guardrail ? "guardrail " : ""}${one.direction} ${one.metric}, weight ${one.weight}`).join("; ")),
+          fact("Policy", request.policy ? policyText(request.policy) : "weights"),
           fact("Algorithms", detail.algorithms.join(", ")),
           fact("Caps", [limits.max_lm_calls && `${count(limits.max_lm_calls)} calls`, limits.max_cost_usd && money(limits.max_cost_usd), limits.max_tokens && `${count(limits.max_tokens)} tokens`, limits.max_seconds && duration(limits.max_seconds)].filter(Boolean).join(", ") || "none"),
           fact("Smallest gain that matters", request.constraints.min_improvement_threshold),
@@ -38,6 +39,8 @@ export function drawConfig(run, panel) {
       copyBlock("CLI", asCli(body)),
       el("p", { class: "hint" }, "The CLI works in its own store: it needs the agent and the examples as files.")));
 }
+
+const policyText = ({ type, ...more }) => [type.replaceAll("_", " "), ...Object.entries(more).map(([name, value]) => `${name.replaceAll("_", " ")} ${Array.isArray(value) ? value.join(", ") : value}`)].join("; ");
 
 const fact = (name, ...value) => [el("dt", {}, name), el("dd", {}, value.map((one) => (typeof one === "number" ? String(one) : one)))];
 

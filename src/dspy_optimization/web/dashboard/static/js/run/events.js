@@ -107,6 +107,8 @@ function sentence({ type, data }) {
       return `Budget: ${Math.round(100 * data.share)} % of ${data.cap} is used.`;
     case "model.fallback":
       return `${data.role}: ${data.used} instead of ${data.wanted}, because ${data.reason}.`;
+    case "device.fallback":
+      return `${data.reason}.`;
     case "verdict":
       return `Verdict on ${data.objective}: ${String(data.verdict).replaceAll("_", " ")}${data.difference === undefined || data.difference === null ? "" : `, ${typeof data.difference === "number" ? signed(data.difference) : JSON.stringify(data.difference)}`}.`;
     default: {

@@ -6,6 +6,7 @@ import { el, render } from "../dom.js";
 import { count, duration, money, score, share, short, when } from "../format.js";
 import { empty, failure, progressBar } from "../parts.js";
 import { eventLine } from "./events.js";
+import { Rounds } from "./rounds.js";
 
 const FEED = 30;
 
@@ -14,13 +15,14 @@ export class Progress {
     this.run = run;
     this.panel = panel;
     this.chart = new Chart({ label: "Score on val against paid calls" });
+    this.rounds = new Rounds(run);
     this.curve = null;
     this.isShown = false;
   }
 
   async load() {
     try {
-      this.curve = await get(`${this.run.path}/curve?points=2000`);
+      [this.curve] = await Promise.all([get(`${this.run.path}/curve?points=2000`), this.rounds.load()]);
       this.draw();
     } catch (problem) {
       if (!this.curve) render(this.panel, failure(problem, () => this.load()));
@@ -40,6 +42,7 @@ export class Progress {
           el("header", {}, el("h2", {}, "Score on val"), el("p", {}, "optimistic; the verdict is said on test")),
           points.length ? this.chart.node : empty("Nothing measured yet", "The first point is the baseline."),
           el("p", { class: "hint" }, summary, total > points.length ? ` ${count(points.length)} of them are drawn.` : "")),
+          this.rounds.view(),
           el("section", { class: "card", "data-key": "events", "aria-label": "Newest events" },
             el("h2", {}, "Newest events"),
             el("ol", { class: "feed", "data-own": "feed", id: "feed", tabindex: "0", "aria-label": "Newest events" }))),

@@ -2,6 +2,7 @@
 
 import { el } from "../dom.js";
 import { count, duration, money, pValue, score, share, signed } from "../format.js";
+import { goalsOf } from "./goals.js";
 import { gainText, intervalBar, measured, notice, table, tag, verdictKind, verdictMeaning, verdictTag } from "../parts.js";
 
 export function resultView(detail, status) {
@@ -31,6 +32,7 @@ export function resultView(detail, status) {
       fact("Test examples", details.n_examples === null ? "not opened" : `${count(details.n_examples)}${details.test_split_use > 1 ? `, use ${details.test_split_use}` : ""}`),
       fact("Trials", count(details.trials))),
     objectives(results),
+    several(detail, results),
     worth(details.key_improvements),
     el("p", { class: "hint break" },
       `By ${results.algorithm_used ?? "no algorithm"}; ended because: ${details.ended_because}. `,
@@ -50,6 +52,12 @@ function relative(detail, results) {
   const percent = (value) => `${signed(Math.round(value)).replace(/[.]0+$/, "")}\u00a0%`;
   if (!interval || !baseline) return "–";
   return `${percent(results.improvement_percentage)} (${percent((100 * interval[0]) / Math.abs(baseline))} to ${percent((100 * interval[1]) / Math.abs(baseline))})`;
+}
+
+// With several goals the verdict is said of one of many: who took it, and why, is told beside it.
+function several(detail, results) {
+  if (!results.pick || goalsOf(detail).length < 2) return null;
+  return el("p", { class: "hint break" }, el("b", {}, "On val, optimistic: "), `taken by the policy ${results.pick.policy.replaceAll("_", " ")}, ${results.pick.reason}. `, el("a", { href: "#front" }, "Who else is on the front"), ".");
 }
 
 function objectives(results) {
