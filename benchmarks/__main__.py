@@ -19,7 +19,10 @@ from benchmarks.finding import Finding
 from benchmarks.machine import load, machine, machine_line
 from dspy_optimization.events import Json
 
-NAMES = ("repeats", "throughput", "overhead", "memory", "null_pools", "crash_cost", "service_load", "pareto", "tasks")
+NAMES = (
+    "repeats", "throughput", "overhead", "memory", "null_pools", "crash_cost", "service_load", "pareto", "best_of_pool",
+    "evolving", "real_tasks", "tasks",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

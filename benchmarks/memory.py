@@ -78,6 +78,9 @@ class OneModel:
     def open(self, _agent: AgentConfig, _stop: StopSignal, _fell_back: object) -> dict[Role, LanguageModel]:
         return dict.fromkeys(Role, self.model)
 
+    def named(self, _stop: StopSignal, _fell_back: object) -> dict[str, LanguageModel]:
+        return {}
+
 
 def measure() -> Finding:
     """Return megabytes of every side and count, and the share of one more optimization."""

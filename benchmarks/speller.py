@@ -12,7 +12,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from dspy_optimization.agents.config import AgentConfig, AgentKind, Field, ModelChoice, Signature
 from dspy_optimization.testing.model_server import Received, Reply, answer
@@ -76,31 +76,44 @@ class Speller:
         dice = random.Random(f"{self._seed}/{whole}/{draw}")
         care = min(max(_care(whole) + dice.choice((-2, -1, 0, 0, 1, 1, 2, 3)), 0), 9)
         text = f"Write the word in capitals with care {care}. Note {dice.randrange(10**6):06}."
-        named = _OUTPUTS.search(contents[0])
-        fields = _FIELD.findall(named[1]) if named is not None else ["proposed_instruction"]
-        values = dict(self._values(fields, text, whole))
-        if "Outputs will be a JSON object" in contents[0]:
-            return json.dumps(values)
-        parts = [
-            f"[[ ## {name} ## ]]\n{value if isinstance(value, str) else json.dumps(value)}"
-            for name, value in values.items()
-        ]
-        return "\n\n".join([*parts, "[[ ## completed ## ]]"])
-
-    def _values(self, fields: Sequence[str], text: str, whole: str) -> Iterator[tuple[str, object]]:
-        for name in fields:
-            if name == "module_advice":
-                listed = _MODULES.search(whole)
-                modules = _NAME.findall(listed[1]) if listed is not None else ["self"]
-                yield name, dict.fromkeys(modules, text)
-            elif "instruction" in name:
-                yield name, text
-            else:
-                yield name, "Words go in, the same words in capitals come out."
+        return proposed(contents, text, text, "Words go in, the same words in capitals come out.")
 
     def _chance(self, *parts: str) -> float:
         digest = hashlib.blake2b("/".join((str(self._seed), *parts)).encode(), digest_size=8).digest()
         return int.from_bytes(digest) / 2**64
+
+
+def proposed(contents: Sequence[str], text: str, advice: str, otherwise: str) -> str:
+    """Return the answer to whoever asks for an instruction, in the form its prompt wants.
+
+    Args:
+        contents: of the prompt's messages.
+        text: the instruction.
+        advice: where advice to modules is asked for.
+        otherwise: where something else is asked for, a summary say.
+    """
+    if "<instruction>" in contents[-1]:
+        return f"<instruction>{text}</instruction>"
+    if "<prompt>" in contents[-1]:
+        return f"<prompt>{text}</prompt>"
+    whole = "\n".join(contents)
+    named = _OUTPUTS.search(contents[0])
+    fields = _FIELD.findall(named[1]) if named is not None else ["proposed_instruction"]
+    values: dict[str, object] = {}
+    for name in fields:
+        if name == "module_advice":
+            listed = _MODULES.search(whole)
+            modules = _NAME.findall(listed[1]) if listed is not None else ["self"]
+            values[name] = dict.fromkeys(modules, advice)
+        else:
+            values[name] = text if "instruction" in name else otherwise
+    if "Outputs will be a JSON object" in contents[0]:
+        return json.dumps(values)
+    parts = [
+        f"[[ ## {name} ## ]]\n{value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in values.items()
+    ]
+    return "\n\n".join([*parts, "[[ ## completed ## ]]"])
 
 
 def words(count: int) -> list[str]:
