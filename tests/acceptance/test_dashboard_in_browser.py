@@ -78,8 +78,12 @@ class Tab:
         """Wait for a condition."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.value(expression):
-                return
+            try:
+                if self.value(expression):
+                    return
+            except AssertionError as error:
+                if "navigated" not in str(error):  # it was asked while the page was being left
+                    raise
             time.sleep(0.05)
         raise AssertionError(
             f"{what}: {expression} did not become true; {self.value('document.body.innerText')[:2000]}"

@@ -43,7 +43,10 @@ class World:
         self.tab.ask("Network.setCookie", name="dspy_opt_key", value=self.keys[role], url=self.service.base_url)
         # The same address with another fragment would not be loaded again.
         self.tab.ask("Page.navigate", url="about:blank")
+        self.tab.until("location.href === 'about:blank'", "the page is left")
         self.tab.open(path)
+        self.tab.until("location.href !== 'about:blank' && Boolean(document.querySelector('h1'))", path)
+        self.tab.until("![...document.querySelectorAll('.skeleton')].some((one) => one.checkVisibility())", path)
         return self.tab
 
     def front(self, optimization_id: str, role: AccessRole = AccessRole.RESEARCHER) -> Tab:

@@ -141,7 +141,7 @@ def judge(
     shares = _shares_held(gained for one in known for gained in one.gained)
     horizon = situation.search_calls
     levels = [None] if horizon is None else [max(round(horizon * share), 1) for share in _SHARES]
-    few: TooLittle | None = None
+    few = TooLittle(comparable=0, optimizations={})
     for calls in levels:
         seen = _seen(known, shares, calls)
         like = {name: [one for one in some if _counts(one.weight)] for name, some in seen.items()}
@@ -152,8 +152,9 @@ def judge(
         enough = [name for name, count in counts.items() if count >= NEEDED_EACH]
         if comparable >= NEEDED and len(enough) >= NEEDED_ALGORITHMS:
             return _judged(calls, comparable, counts, {name: like[name] for name in enough}, seen, preferred)
-        few = few or TooLittle(comparable=comparable, optimizations=counts)
-    return few or TooLittle(comparable=0, optimizations={})
+        if comparable > few.comparable:
+            few = TooLittle(comparable=comparable, optimizations=counts)
+    return few
 
 
 def similarity(one: Situation, other: Situation) -> float:

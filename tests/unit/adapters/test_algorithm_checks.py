@@ -1,6 +1,5 @@
 """Algorithms on trial in a process of their own: whatever they do there, this process gets findings."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -74,7 +73,7 @@ def test_one_that_never_ends_is_ended_with_all_it_has_started() -> None:
 def test_what_it_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No key, no address, no folder of this process reaches it."""
     (tmp_path / "looking_around.py").write_text(
-        "import os, sys\nraise RuntimeError(repr((sorted(os.environ), str(Path.cwd()))))\n", encoding="utf-8"
+        "import os, sys\nraise RuntimeError(repr((sorted(os.environ), os.getcwd())))\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("DATABASE_URL", "postgresql://secret")

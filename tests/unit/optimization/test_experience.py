@@ -328,3 +328,12 @@ def test_a_gain_on_val_alone_counts_half_until_a_sealed_split_was_seen() -> None
 
     assert math.isclose(0.1, by_name(judged(CAPPED, lessons))["gepa"], rel_tol=0.02)
     assert math.isclose(0.2, by_name(judged(CAPPED, held))["gepa"], rel_tol=0.02)
+
+
+def test_how_much_there_is_counts_where_there_is_most() -> None:
+    """At fewer calls than there are for searching, when no search got that far."""
+    lessons = [lesson(number, CAPPED, gained("gepa", 0.1, calls=240)) for number in range(5)]
+
+    found = judge(CAPPED, lessons, usable=ALL, preferred=RULES)
+
+    assert TooLittle(comparable=5, optimizations={"gepa": 5}) == found

@@ -112,7 +112,8 @@ class GEPA:
             return
         stop = _RacingStop(options, problem, run)
         greedy = options.candidate_selection == "current_best"
-        blocks = ValBlocks(problem, run, block=options.val_block, greedy=greedy)
+        perfect = perfect_utility(problem.objectives) if options.skip_perfect_minibatches else None
+        blocks = ValBlocks(problem, run, block=options.val_block, greedy=greedy, perfect=perfect)
         try:
             with _searching(problem, run, options) as (search, adapter):
                 blocks.serve(adapter)

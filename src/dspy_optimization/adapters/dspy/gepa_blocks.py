@@ -22,7 +22,7 @@ from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.example import ExampleId, Split
 from dspy_optimization.algorithms.measuring import Measurements
 from dspy_optimization.algorithms.problem import Problem, SearchRun
-from dspy_optimization.compute.ranking import Floats
+from dspy_optimization.compute.ranking import Floats, Integers
 from dspy_optimization.evaluation.trial import ExampleResult
 
 _TIE = 1e-9
@@ -31,7 +31,9 @@ _TIE = 1e-9
 class ValBlocks(EvaluationPolicy, SelectionStrategy, CandidateSelector):
     """Everything gepa asks about val, answered from a table of what was measured. Used by gepa's one thread."""
 
-    def __init__(self, problem: Problem, run: SearchRun, *, block: int, greedy: bool) -> None:
+    def __init__(
+        self, problem: Problem, run: SearchRun, *, block: int, greedy: bool, perfect: float | None = None
+    ) -> None:
         """Know nothing yet.
 
         Args:
@@ -39,7 +41,11 @@ class ValBlocks(EvaluationPolicy, SelectionStrategy, CandidateSelector):
             run: of the search.
             block: val examples for each child.
             greedy: whether the best so far is always the parent; otherwise whoever is on the front.
+            perfect: the utility of a train example that nothing is learned from; None: something is from all.
         """
+        self._problem, self._perfect = problem, perfect
+        self._mastered: dict[Fingerprint, set[ExampleId]] = {}
+        """Train examples with full marks."""
         self._table = Measurements(problem, run)
         self._results: dict[Fingerprint, dict[ExampleId, ExampleResult]] = {}
         columns = {example.id: column for column, example in enumerate(self._table.examples)}
@@ -101,15 +107,16 @@ class ValBlocks(EvaluationPolicy, SelectionStrategy, CandidateSelector):
     def select_candidate_idx(self, state: Any) -> int:
         """Return a parent: the best, or one that is on the front, the more likely the more examples it is best on."""
         expected = self.expected(state)
-        if self._greedy:
-            return int(np.argmax(expected.means))
         known = ~np.isnan(self._scores(state))
+        able = self._learning(state)
+        if self._greedy:
+            return int(able[np.argmax(expected.means[able])])
         # What few have met tells nothing about who is best on it.
         met = known.all(axis=0) if expected.information is None else 2 * known.sum(axis=0) > len(known)
         front = {
-            int(column): set(np.flatnonzero(values >= np.max(values) - _TIE).tolist())
+            int(column): set(able[values >= np.max(values) - _TIE].tolist())
             for column in np.flatnonzero(met)
-            for values in (expected.table[:, column],)
+            for values in (expected.table[able, column],)
         }
         return int(select_program_candidate_from_pareto_front(front, expected.means.tolist(), self._rng))
 
@@ -155,6 +162,15 @@ class ValBlocks(EvaluationPolicy, SelectionStrategy, CandidateSelector):
             self._known = self._table.utilities()[self._rows]
         return self._known
 
+    def _learning(self, state: Any) -> Integers:
+        """Return the numbers of who still fails on train, all if nobody does: others have nothing to reflect on."""
+        found = [
+            number
+            for number, row in enumerate(self._rows)
+            if len(self._mastered.get(self._table.candidates[row].fingerprint, ())) < len(self._problem.train)
+        ]
+        return np.array(found or range(len(state.program_candidates)), dtype=np.int64)
+
     def _seen(self, parents: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Return which val examples all parents have met, as gepa counts them."""
         known = ~np.isnan(self._table.utilities()[[self._rows[one] for one in parents]])
@@ -165,3 +181,7 @@ class ValBlocks(EvaluationPolicy, SelectionStrategy, CandidateSelector):
             self._known = self._expected = None
             self._table.know(candidate, results)
             self._results.setdefault(candidate.fingerprint, {}).update({one.example_id: one for one in results})
+        elif self._perfect is not None:
+            scalar, perfect = self._problem.objectives.scalar, self._perfect
+            best = {one.example_id for one in results if scalar(one.scores) >= perfect}
+            self._mastered.setdefault(candidate.fingerprint, set()).update(best)

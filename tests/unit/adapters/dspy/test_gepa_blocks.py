@@ -83,7 +83,7 @@ def evolution(*, greedy: bool = False, seed: int = 0, objectives: Objectives = O
         val=tuple(Example(id=ExampleId(f"{(one * 7) % N_VAL:02}"), inputs={}, expected={}) for one in range(N_VAL)),
         objectives=objectives,
     )
-    blocks = ValBlocks(problem, FakeRun(agent), block=BLOCK, greedy=greedy)
+    blocks = ValBlocks(problem, FakeRun(agent), block=BLOCK, greedy=greedy, perfect=1.0)
     made = Evolution(blocks, problem)
     blocks.serve(made.adapter)
     made.add(-1.0, met=range(N_VAL))
@@ -195,6 +195,27 @@ def test_who_has_met_what_others_have_not_is_no_parent_for_that() -> None:
 
     assert drawn[0] < 20
     assert strong > 120
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_who_has_mastered_train_is_no_parent(greedy: bool) -> None:
+    """Nothing is learned from full marks; gepa would draw it again and again and propose nothing."""
+    made = grown(greedy=greedy)
+    best = made.blocks.get_best_program(made)
+    master = made.adapter.candidate(made.program_candidates[best])
+    marks = [
+        ExampleResult(example_id=one.id, scores={"exact_match": Score(value=1.0)}, outputs={})
+        for one in made.problem.train
+    ]
+    made.adapter.watch(master, Split.TRAIN, marks[1:])
+
+    assert best in {made.blocks.select_candidate_idx(made) for _ in range(100)}
+    made.adapter.watch(master, Split.TRAIN, marks[:1])
+    assert best not in {made.blocks.select_candidate_idx(made) for _ in range(100)}
+    assert best == made.blocks.get_best_program(made)
+    for texts in made.program_candidates:
+        made.adapter.watch(made.adapter.candidate(texts), Split.TRAIN, marks)
+    assert best in {made.blocks.select_candidate_idx(made) for _ in range(100)}
 
 
 def test_greedy_is_the_best_so_far() -> None:

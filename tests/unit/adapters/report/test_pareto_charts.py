@@ -111,7 +111,7 @@ def test_the_best_is_on_top_of_every_axis() -> None:
     assert ends[low] < ends[high]
     ((_, chosen),) = [one for one in places(wide, "chosen") if one[0] > 400]
     ((_, baseline),) = [one for one in places(wide, "baseline") if one[0] > 400]
-    assert baseline < chosen  # fewer tokens, so nearer to the top
+    assert baseline + 10 < chosen  # fewer tokens, so nearer to the top
     assert 2 * len(found.listed) == len(re.findall(r'<path[^>]*class="lane ', drawn))
     assert 2 == len(re.findall(r'class="lane s2 chosen"', drawn))
     assert "lane s1 hurts" in drawn
