@@ -120,9 +120,7 @@ def test_many_comparisons_are_paid_for() -> None:
 
 def test_who_lacks_a_search_cannot_be_compared() -> None:
     """Pairs are what it rests on."""
-    with pytest.raises(
-        InvalidRequestError, match=r"the same tasks and seeds .* others for two"
-    ):
+    with pytest.raises(InvalidRequestError, match=r"the same tasks and seeds .* others for two"):
         standings([*_searches("one", _coin(0.5, "a")), *_searches("two", _coin(0.5, "b"), seeds=2)], {"task": _data()})
 
 

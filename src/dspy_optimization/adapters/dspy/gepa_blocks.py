@@ -173,8 +173,9 @@ class ValBlocks(EvaluationPolicy, SelectionStrategy, CandidateSelector):
 
     def _seen(self, parents: Sequence[int]) -> npt.NDArray[np.bool_]:
         """Return which val examples all parents have met, as gepa counts them."""
-        known = ~np.isnan(self._table.utilities()[[self._rows[one] for one in parents]])
-        return np.asarray(known.all(axis=0)[self._columns])
+        known: npt.NDArray[np.bool_] = ~np.isnan(self._table.utilities()[[self._rows[one] for one in parents]])
+        met: npt.NDArray[np.bool_] = np.all(known, axis=0, keepdims=True)[0]
+        return np.asarray(met[self._columns])
 
     def _keep(self, candidate: Candidate, split: Split, results: Sequence[ExampleResult]) -> None:
         if split is Split.VAL:
