@@ -268,6 +268,7 @@ def test_policies_are_asked_for_with_their_fields(
 
     assert (1 if policy in {"lexicographic", "max_cost", "target_values"} else 0) == shown
     assert wanted == sent.get("policy")
+    assert set() == {"isolation", "priority"} & set(sent["constraints"])
     assert [("exact_match", None), ("tokens", "minimize")] == [
         (one["metric"], one.get("direction")) for one in sent["objectives"]
     ]

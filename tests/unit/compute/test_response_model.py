@@ -361,6 +361,7 @@ def test_fractions_are_scores_too() -> None:
     assert 1.0 == binary.priors.dispersion
     assert fractions.priors.dispersion < 0.3
     assert fractions.completed(8).std(axis=0).mean() < 0.7 * binary.completed(8).std(axis=0).mean()
+    assert np.sqrt(np.mean((fractions.table().mean(axis=0) - graded.chances) ** 2)) < 0.05
 
 
 @pytest.mark.parametrize(

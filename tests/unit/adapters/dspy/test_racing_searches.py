@@ -68,6 +68,24 @@ def test_answers_may_come_in_any_order(algorithm: Algorithm, options: object) ->
     assert alone.content == together.content
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        (GEPA(), replace(GEPA_RACING, val_block=4, skip_perfect_minibatches=False)),
+        (MIPROv2(), replace(MIPRO_RACING, candidates=4)),
+    ],
+    ids=["gepa", "miprov2"],
+)
+def test_runs_of_several_calls_are_counted_as_such(algorithm: Algorithm, options: object) -> None:
+    """Two components take two calls: whoever counts runs alone asks for twice what there is. Nobody stops it here."""
+    agent = agent_of(AgentKind.PIPELINE)
+    run = FakeRun(agent, allowance=220)
+    algorithm.search(problem_of(algorithm, agent, options, train=12, val=16), run)
+
+    assert 120 < len(set(run.asked)) <= 220
+    assert any(one.phase == "raced" for one in run.progress)
+
+
 def test_nobody_is_raced_on_what_it_has_met() -> None:
     """It would be free, but counted and recorded twice."""
     course = searched(GEPA(), GEPA_RACING, calls=300)
