@@ -27,6 +27,7 @@ from dspy_optimization.algorithms.breeding import WATCHED, Breeding
 from dspy_optimization.algorithms.genome import Gene, GenePool
 from dspy_optimization.algorithms.islands import Islands, IslandTerms
 from dspy_optimization.algorithms.measuring import Measurements
+from dspy_optimization.algorithms.objective_use import ObjectiveUse
 from dspy_optimization.algorithms.operators import OperatorBook
 from dspy_optimization.algorithms.option_checks import above, at_least
 from dspy_optimization.algorithms.problem import Forecast, Problem, Progress, SearchRun, Shape
@@ -133,6 +134,7 @@ class Genetic:
     name: ClassVar[str] = "genetic"
     description: ClassVar[str] = "evolves instructions, demos and settings; a response model picks who is worth running"
     options: ClassVar[type] = GeneticOptions
+    objectives: ClassVar[ObjectiveUse] = ObjectiveUse.FRONT
 
     def forecast(self, options: object, shape: Shape) -> Forecast:
         """Return how much a search takes at most."""

@@ -248,20 +248,6 @@ class GenePool:
             at += self._length(part)
         return Population(codes=self.tidied(codes), numbers=np.zeros((count, 0)))
 
-    def instruction_place(self, component: ComponentName) -> int:
-        """Return where in a row the instruction of a component stands."""
-        at = 0
-        for part in self._parts:
-            if part.name == component:
-                return at
-            at += self._length(part)
-        raise KeyError(component)
-
-    def span(self, component: ComponentName) -> slice:
-        """Return where in a row the genes of a component stand."""
-        begin = self.instruction_place(component)
-        return slice(begin, begin + self._length(self._of(component)))
-
     def _instruction(self, part: _Part, text: str) -> int:
         key = f"text {text}"
         if key not in part.numbers:

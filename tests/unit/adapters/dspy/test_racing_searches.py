@@ -1,12 +1,13 @@
 """MIPROv2 and GEPA that race: what they may spend, what they name, and that a stop changes nothing of it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from racing_world import Course, searched
 from search_world import FakeRun, agent_of, problem_of
 
-from dspy_optimization.adapters.dspy.gepa import COMPLETED, FINALISTS, GEPA, GEPAOptions
+from dspy_optimization.adapters.dspy.gepa import COMPLETED, FINALISTS, GEPA, GEPAOptions, _RacingStop
 from dspy_optimization.adapters.dspy.miprov2 import RUNS_EACH, MIPROv2, MIPROv2Options, runs_of_trials
 from dspy_optimization.agents.candidate import Fingerprint
 from dspy_optimization.agents.config import AgentKind
@@ -16,6 +17,8 @@ from dspy_optimization.errors import AlgorithmError, CancelRequested, InvalidReq
 from dspy_optimization.testing.memory_ledger import MemoryLedger
 
 N_TRAIN, N_VAL, BLOCK = 16, 24, 8
+WHOLE = 22
+"""As many words as the small world has beside its train split."""
 GEPA_RACING = GEPAOptions(iterations=1_000, evaluation="racing", val_block=BLOCK)
 MIPRO_RACING = MIPROv2Options(candidates=5, trials=30, search="racing")
 both = pytest.mark.parametrize(
@@ -68,22 +71,33 @@ def test_answers_may_come_in_any_order(algorithm: Algorithm, options: object) ->
     assert alone.content == together.content
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [
-        (GEPA(), replace(GEPA_RACING, val_block=4, skip_perfect_minibatches=False)),
-        (MIPROv2(), replace(MIPRO_RACING, candidates=4)),
-    ],
-    ids=["gepa", "miprov2"],
-)
-def test_runs_of_several_calls_are_counted_as_such(algorithm: Algorithm, options: object) -> None:
-    """Two components take two calls: whoever counts runs alone asks for twice what there is. Nobody stops it here."""
+def test_runs_of_several_calls_are_counted_as_such() -> None:
+    """Two components take two calls: whoever counts runs alone asks for more than there is. Nobody stops it here."""
     agent = agent_of(AgentKind.PIPELINE)
-    run = FakeRun(agent, allowance=220)
-    algorithm.search(problem_of(algorithm, agent, options, train=12, val=16), run)
+    run = FakeRun(agent, allowance=160)
+    options = replace(MIPRO_RACING, candidates=4)
+    MIPROv2().search(problem_of(MIPROv2(), agent, options, train=12, val=16), run)
 
-    assert 120 < len(set(run.asked)) <= 220
+    assert 120 < len(set(run.asked)) <= 160
     assert any(one.phase == "raced" for one in run.progress)
+
+
+@pytest.mark.parametrize("calls_a_run", [1, 3])
+def test_gepa_keeps_calls_for_whole_runs(calls_a_run: int) -> None:
+    """Of 500 runs' worth of calls a fifth is kept, and what an iteration takes at most: two minibatches and a block."""
+    agent = agent_of()
+    counter = SimpleNamespace(calls_left=500 * calls_a_run)
+    stop = _RacingStop(replace(GEPA_RACING, merge=False), problem_of(GEPA(), agent, val=WHOLE), counter)
+    counter.calls_left -= WHOLE * calls_a_run
+    state = SimpleNamespace(i=0, total_num_evals=WHOLE)
+    kept = min(100, COMPLETED * (WHOLE - BLOCK))
+
+    assert not stop(state)
+    for runs, over in ((kept + 6 + BLOCK + 1, False), (kept + 6 + BLOCK - 1, True)):
+        counter.calls_left = runs * calls_a_run
+
+        assert over is stop(state)
+        assert min(runs, COMPLETED * (WHOLE - BLOCK)) == stop.runs_for_race
 
 
 def test_nobody_is_raced_on_what_it_has_met() -> None:
