@@ -250,13 +250,14 @@ class TestSurrogate:
         assert standing.paid < 0.7 * halved.paid
 
     def test_scrambled_features_are_left_out_and_it_says_so(self) -> None:
-        """Features of other candidates: the standing names the doubt, and nothing is lost against halving."""
-        scores, features = pool(1, rows=100, columns=80)
-        wrong = features[np.random.default_rng(0).permutation(100)]
-        standing, _ = race("surrogate", scores, 2_000, features=wrong)
+        """Features of other candidates: the standing names the doubt; by chance they seem to help in one of 40."""
+        doubts = []
+        for seed in range(6):
+            scores, features = pool(seed, rows=100, columns=80)
+            wrong = features[np.random.default_rng(seed).permutation(100)]
+            doubts.append(race("surrogate", scores, 2_000, features=wrong)[0].model or "")
 
-        assert standing.model is not None
-        assert "features" in standing.model
+        assert sum("features do not foretell" in doubt for doubt in doubts) >= 5
 
     def test_switched_off_it_is_halving(self) -> None:
         """`surrogate=False` asks the same cells as `halving`."""
