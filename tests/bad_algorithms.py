@@ -186,19 +186,18 @@ class Hashing(Trying):
 
 
 class Racing(Trying):
-    """Decides by who answers first."""
+    """Decides by how many it may ask at once."""
 
     def search(self, problem: Problem, run: SearchRun) -> None:
-        order: list[Candidate] = []
+        candidates = list(self.candidates(problem))
 
         def measured(candidate: Candidate) -> None:
             run.record(candidate, Split.VAL, run.evaluate(candidate, problem.val), 1)
-            order.append(candidate)
 
         with ThreadPoolExecutor(problem.concurrency) as pool:
-            list(pool.map(measured, self.candidates(problem)))
+            list(pool.map(measured, candidates))
         run.report(Progress(phase="race", iteration=1))
-        for candidate in order:
+        for candidate in candidates if problem.concurrency == 1 else reversed(candidates):
             run.submit(candidate)
 
 

@@ -35,10 +35,11 @@ def test_a_star_allows_what_the_module_defines(monkeypatch: pytest.MonkeyPatch) 
 
 def test_lists_are_for_their_use() -> None:
     """What may be a tool may not build programs."""
-    allowed = AllowList(tools=frozenset({"a:b"}), entrypoints=frozenset({"c:d"}), metrics=frozenset({"e:f"}))
+    lists = [frozenset({f"{name}:{name}"}) for name in ("a", "c", "e", "g")]
+    allowed = AllowList(tools=frozenset({"a:b"}), entrypoints=lists[1], metrics=lists[2], algorithms=lists[3])
 
-    assert [frozenset({"a:b"}), frozenset({"c:d"}), frozenset({"e:f"})] == [allowed.of(use) for use in CodeUse]
-    with pytest.raises(InvalidRequestError, match=r"a:b is not on the allow-list; possible: c:d .*entrypoints"):
+    assert [frozenset({"a:b"}), *lists[1:]] == [allowed.of(use) for use in CodeUse]
+    with pytest.raises(InvalidRequestError, match=r"a:b is not on the allow-list; possible: c:c .*entrypoints"):
         allowed.check(CodeUse.ENTRYPOINT, "a:b", "x")
 
 

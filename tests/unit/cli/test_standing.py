@@ -143,6 +143,7 @@ LINES: list[tuple[EventType, dict[str, Json], str]] = [
         {"role": "task", "wanted": "w", "used": "u", "reason": "r"},
         "warning: for the role task u answers instead of w: r",
     ),
+    (EventType.DEVICE_FALLBACK, {"device": "cuda:0", "reason": "it is full"}, "warning: it is full"),
     (
         EventType.VERDICT,
         {"verdict": "improved", "reason": "R."},
