@@ -405,6 +405,7 @@ class _Evolution:
                     "surrogate_doubt": standing.reason or None,
                     "operators": self.book.to_json(),
                     "unreadable_proposals": self.breeding.proposals.unreadable,
+                    "refused_proposals": self.breeding.proposals.refused,
                     "last_failure": self.breeding.proposals.last_failure,
                 },
             )

@@ -60,6 +60,7 @@ class Stock:
                 if known.reason:
                     reasons.append(known.reason)
                 if not known.fits:
+                    reasons.append(known.misfit)
                     fitted = None
             found.append(fitted if fitted is not None else PlainBeliefs.of(utilities, rng))
         weights = np.array([goal.weight for goal in self.table.goals])
@@ -71,7 +72,7 @@ class Stock:
             models=tuple(models) if trust > 0.0 else (),
             features=0 if features is None else features.shape[1],
             trust=trust,
-            reason="; ".join(dict.fromkeys(reasons)),
+            reason="; ".join(one for one in dict.fromkeys(reasons) if one),
             weights=weights,
             worth=expected(found) @ weights,
             excess=self.table.excess(),
