@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
@@ -74,7 +74,11 @@ class Trying:
 class Hanging(Trying):
     """Never ends, and asks nothing."""
 
+    def __init__(self, began: Callable[[], None] = lambda: None) -> None:
+        self._began = began
+
     def search(self, problem: Problem, run: SearchRun) -> None:
+        self._began()
         while True:
             time.sleep(0.01)
 

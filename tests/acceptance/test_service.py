@@ -191,7 +191,7 @@ def test_what_there_is_to_choose_from(service: Service) -> None:
 
     assert {"miprov2", "gepa", "simba", "copro", "bootstrap_fewshot"} <= set(algorithms)
     assert {"name", "type", "default", "description"} == set(algorithms["gepa"]["options"][0])
-    proposing = {"gepa", "miprov2", "simba", "copro", "infer_rules"}
+    proposing = {"genetic", "racing", "gepa", "miprov2", "simba", "copro", "infer_rules"}
     assert proposing == {name for name, one in algorithms.items() if one["needs"] == ["a reflection model"]}
     assert {"task", "reflection", "judge"} == {one["role"] for one in models}
     assert (True, None) == (asked["ok"], asked["error"])

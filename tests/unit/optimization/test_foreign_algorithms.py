@@ -1,7 +1,6 @@
 """Foreign algorithms at work: what they do wrong ends in a sentence, and the optimization in good order."""
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -136,9 +135,8 @@ def _cancelled(house: House, algorithm: Algorithm, stop: StopSignal, monkeypatch
 def test_one_that_hangs_is_left_behind_when_it_is_cancelled(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person cancels; after a grace the optimization ends as cancelled, whatever its thread does."""
     stop = StopSignal()
-    threading.Timer(2.0, stop.stop, [CancelRequested("enough")]).start()
 
-    _cancelled(house, bad.Hanging(), stop, monkeypatch)
+    _cancelled(house, bad.Hanging(lambda: stop.stop(CancelRequested("enough"))), stop, monkeypatch)
 
 
 def test_one_that_asks_again_for_ever_is_left_behind(house_of: HouseOf, monkeypatch: pytest.MonkeyPatch) -> None:
