@@ -48,6 +48,25 @@ class Beliefs(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Foresight:
+    """What a response model expects of candidates nobody ran."""
+
+    model: ResponseModel
+    computing: Computing | None = None
+    """Where, in as many portions as memory asks for; None: with NumPy, at once."""
+
+    @property
+    def members(self) -> int:
+        """How many draws of the model there are."""
+        return self.model.members
+
+    def means(self, features: Floats, member: int) -> Floats:
+        """Return what one draw expects of rows, (n,), each in [0, 1]."""
+        found: Floats = self.model.means(features, members=[member], computing=self.computing)[0]
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBeliefs:
     """By a response model."""
 

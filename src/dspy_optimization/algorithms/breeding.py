@@ -215,7 +215,7 @@ class Breeding:
         # Genes that came since the models were fitted have the last columns, of which they know nothing.
         features = pool.features(pool.points([pool.encode(one) for one in made]).codes)[:, : standing.features]
         member = int(rng.integers(standing.models[0].members))
-        worth = np.column_stack([model.means(features)[member] for model in standing.models]) @ standing.weights
+        worth = np.column_stack([model.means(features, member) for model in standing.models]) @ standing.weights
         return int(np.argmax(worth))
 
     def _parent(self, standing: Standing, rng: np.random.Generator) -> int:

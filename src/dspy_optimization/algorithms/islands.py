@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from dspy_optimization.algorithms.genome import GenePool
 from dspy_optimization.compute.hypervolume import hypervolume
@@ -29,8 +28,13 @@ _LOOKED_AT = 64
 class Belief(Protocol):
     """What is expected of candidates in one goal."""
 
-    def means(self, features: npt.ArrayLike) -> Floats:
-        """Return the expected score of rows, (members, n), each in [0, 1]."""
+    @property
+    def members(self) -> int:
+        """How many draws of it there are."""
+        ...
+
+    def means(self, features: Floats, member: int) -> Floats:
+        """Return what one draw expects of rows, (n,), each in [0, 1]."""
         ...
 
 
@@ -169,7 +173,7 @@ class Islands:
 
     def _losses(self, codes: Codes, beliefs: Sequence[Belief], island: int) -> Floats:
         features = self.pool.features(self.pool.tidied(codes))
-        return np.column_stack([1.0 - _one_draw(belief.means(features), island) for belief in beliefs])
+        return np.column_stack([1.0 - belief.means(features, island % belief.members) for belief in beliefs])
 
     def _remember(self, iteration: int) -> None:
         alive = {key for codes in self._people for key in self._keys(codes)}
@@ -178,11 +182,6 @@ class Islands:
     def _keys(self, codes: Codes) -> list[int]:
         keys = _points(codes).keys()
         return [int(key) for key in keys]
-
-
-def _one_draw(means: Floats, island: int) -> Floats:
-    draw: Floats = means[island % len(means)]
-    return draw
 
 
 def _points(codes: Codes) -> Population:

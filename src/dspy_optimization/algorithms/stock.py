@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dspy_optimization.agents.candidate import Candidate
-from dspy_optimization.algorithms.beliefs import Beliefs, ModelBeliefs, PlainBeliefs, expected
+from dspy_optimization.algorithms.beliefs import Beliefs, Foresight, ModelBeliefs, PlainBeliefs, expected
 from dspy_optimization.algorithms.genome import GenePool
 from dspy_optimization.algorithms.measuring import Measurements
 from dspy_optimization.compute.computing import Computing
 from dspy_optimization.compute.hypervolume import contributions
 from dspy_optimization.compute.ranking import Floats, Integers, best_first, fronts
-from dspy_optimization.compute.response_model import ResponseModel
 from dspy_optimization.compute.variation import Codes
 
 _WORST = 1.1
@@ -47,14 +46,14 @@ class Stock:
         """Return what is expected now. A model that does not fit what was seen gives way to plain means."""
         features = self.pool.features(self.codes) if self.surrogate else None
         found: list[Beliefs] = []
-        models: list[ResponseModel] = []
+        models: list[Foresight] = []
         trust, reasons = 1.0, list[str]()
         for goal in self.table.goals:
             utilities = self.table.utilities(goal)
             fitted = None
             if features is not None:
                 fitted = ModelBeliefs.of(features, utilities, seed=self.seed, computing=self.computing)
-                models.append(fitted.model)
+                models.append(Foresight(model=fitted.model, computing=self.computing))
                 known = fitted.model.calibration
                 trust = min(trust, _share(known.new_rank_correlation) if known.trusted else 0.0)
                 if known.reason:
@@ -85,7 +84,7 @@ class Standing:
 
     beliefs: tuple[Beliefs, ...]
     """One a goal."""
-    models: tuple[ResponseModel, ...]
+    models: tuple[Foresight, ...]
     """One a goal; none where they cannot tell who is worth running."""
     features: int
     """How many features they were fitted to."""

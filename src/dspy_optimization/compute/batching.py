@@ -43,6 +43,7 @@ class Batches:
         *,
         warn: Callable[[str], None] | None = None,
         room: Callable[[Device], int] = Device.room_bytes,
+        small: int = 0,
     ) -> None:
         """Begin on a device.
 
@@ -50,10 +51,12 @@ class Batches:
             device: where work is done until it no longer fits.
             warn: told in a sentence when it goes on on the processor.
             room: how many bytes may be taken of a device now.
+            small: bytes that are tried without asking for room first, which takes a millisecond.
         """
         self._device = device
         self._warn = warn
         self._room = room
+        self._small = small
         self._most_bytes: int | None = None
         self._out_of_memory = 0
 
@@ -91,7 +94,7 @@ class Batches:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _first(self, rows: int, bytes_per_row: int) -> int:
-        room = self._room(self._device)
+        room = self._small if rows * bytes_per_row <= self._small else self._room(self._device)
         if self._most_bytes is not None:
             room = min(room, self._most_bytes)
         fit = max(room // bytes_per_row, 1)

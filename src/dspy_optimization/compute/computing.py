@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dspy_optimization.compute.batching import is_out_of_memory
+from dspy_optimization.compute.batching import Batches, Work, is_out_of_memory
 from dspy_optimization.compute.devices import Device, numpy_device
 from dspy_optimization.compute.metering import GpuMeter
+from dspy_optimization.compute.ranking import Floats
 
 Done = TypeVar("Done")
+
+_SMALL = 2**24
+"""Bytes of a batch that are not worth asking a device for its room."""
 
 
 def _nobody(_sentence: str) -> None:
@@ -27,6 +31,9 @@ class Computing:
     """Where the next work is done."""
     warn: Callable[[str], None] = _nobody
     """Told in a sentence when it goes on on the processor."""
+    room: Callable[[Device], int] = Device.room_bytes
+    """How many bytes may be taken of a device now."""
+    _batches: Batches | None = None
 
     def run(self, work: Callable[[Device], Done]) -> Done:
         """Return what the work comes to; begun again on the processor when the device has too little memory.
@@ -54,3 +61,28 @@ class Computing:
         self.device = device.on_processor(reason)
         self.warn(f"{reason}: this optimization goes on on the processor, slower")
         return work(self.device)
+
+    def in_batches(self, work: Work, rows: int, *, bytes_per_row: int) -> Floats:
+        """Return the result of all rows, (rows, …), in as many batches as memory asks for.
+
+        What does not fit row by row on the device goes on on the processor, and so does everything after it.
+
+        Args:
+            work: asked for rows one batch after the other; again for those of a batch that did not fit.
+            rows: how many there are.
+            bytes_per_row: what one takes while it is worked on, above 0.
+
+        Raises:
+            MemoryError: a single row does not fit on the processor.
+        """
+        device, batches = self.device, self._batches
+        if batches is None or batches.device is not device:
+            batches = self._batches = Batches(device, warn=self.warn, room=self.room, small=_SMALL)
+        before = batches.out_of_memory
+        try:
+            with self.meter.holding(device):
+                return batches.run(work, rows, bytes_per_row=bytes_per_row)
+        finally:
+            self.device = batches.device
+            if batches.out_of_memory > before:
+                self.meter.ran_out(device, batches.out_of_memory - before)

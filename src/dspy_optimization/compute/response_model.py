@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dspy_optimization.compute.arrays import Array, Arrays, NumpyArrays, arrays_of
-from dspy_optimization.compute.batching import Batches
 from dspy_optimization.compute.calibration import Calibration, SkillGain, calibrated, skill_gain
 from dspy_optimization.compute.cells import Cells, Observed, Scaling, as_features, observed
 from dspy_optimization.compute.chance import normals, paired_normals, paired_poissons
+from dspy_optimization.compute.computing import Computing
 from dspy_optimization.compute.devices import Device
 from dspy_optimization.compute.item_response import Formula, Motion, Priors, Shape
 from dspy_optimization.compute.ranking import Floats, Integers
@@ -89,7 +89,7 @@ class ResponseModel:
         self._calibration: Calibration | None = None
 
     def means(
-        self, features: npt.ArrayLike, *, members: Sequence[int] | None = None, batches: Batches | None = None
+        self, features: npt.ArrayLike, *, members: Sequence[int] | None = None, computing: Computing | None = None
     ) -> Floats:
         """Return the mean score over all columns of rows never evaluated, (members, g), each in [0, 1].
 
@@ -99,7 +99,7 @@ class ResponseModel:
         Args:
             features: (g, d), the same features in the same units as in the fit.
             members: of which ones; None: of all.
-            batches: where and in what portions; None: NumPy, a member at a time.
+            computing: where, in as many portions as memory asks for; None: NumPy, a member at a time.
 
         Raises:
             InvalidRequestError: another number of features.
@@ -116,8 +116,8 @@ class ResponseModel:
         difficulty = (self._values["difficulties"] + self._values["level"])[:, chosen]
         if not len(slope):
             return np.full((len(chosen), len(given)), 0.5)
-        if batches is not None:
-            return _batched_means(batches, ability, slope, difficulty)
+        if computing is not None:
+            return _means_in_batches(computing, ability, slope, difficulty)
         found = np.empty((len(chosen), len(given)))
         for place in range(len(chosen)):
             logits = np.multiply.outer(ability[:, place], slope[:, place]) - difficulty[:, place]
@@ -417,7 +417,7 @@ def _from_features(values: Mapping[str, Floats], features: Floats, products: int
     return found
 
 
-def _batched_means(batches: Batches, ability: Floats, slope: Floats, difficulty: Floats) -> Floats:
+def _means_in_batches(computing: Computing, ability: Floats, slope: Floats, difficulty: Floats) -> Floats:
     """Return mean chances, (members, rows), of abilities (rows, members) on columns (columns, members)."""
 
     def work(device: Device, rows: slice) -> Array:
@@ -426,4 +426,4 @@ def _batched_means(batches: Batches, ability: Floats, slope: Floats, difficulty:
         return to.chances(logits).mean(1)
 
     # The logits, and what they become on the way, of one row.
-    return batches.run(work, len(ability), bytes_per_row=4 * 8 * slope.size).T
+    return computing.in_batches(work, len(ability), bytes_per_row=4 * 8 * slope.size).T

@@ -25,9 +25,16 @@ class Linear:
     """(members, d)."""
     asked: int = 0
 
-    def means(self, features: npt.ArrayLike) -> Floats:
-        given = np.asarray(features, dtype=np.float64)
+    @property
+    def members(self) -> int:
+        return len(self.weights)
+
+    def means(self, features: Floats, member: int) -> Floats:
         self.asked += 1
+        return np.asarray(self.all_means(features)[member])
+
+    def all_means(self, features: npt.ArrayLike) -> Floats:
+        given = np.asarray(features, dtype=np.float64)
         return np.asarray(1.0 / (1.0 + np.exp(-0.5 * (self.weights[:, : given.shape[1]] @ given.T))))
 
 
@@ -55,7 +62,7 @@ def islands_of(pool: GenePool, *, goals: int = 1, **terms: int) -> Islands:
 
 
 def expected_of(pool: GenePool, beliefs: list[Linear], known: Codes) -> list[Floats]:
-    return [one.means(pool.features(known)) for one in beliefs]
+    return [one.all_means(pool.features(known)) for one in beliefs]
 
 
 def rows(codes: Codes) -> set[tuple[int, ...]]:
@@ -67,7 +74,7 @@ def test_champions_are_the_best_that_were_not_run(seed: int) -> None:
     """Of each island by its own draw, one an island in turn; the same as by asking everybody there is."""
     pool = pool_of()
     belief, all_rows = belief_of(pool, seed), everybody(pool)
-    worth = belief.means(pool.features(all_rows))
+    worth = belief.all_means(pool.features(all_rows))
     known = all_rows[np.unique(np.concatenate([[0], worth.argmax(axis=1)]))]  # also the best of each draw
     islands = islands_of(pool)
 
@@ -239,7 +246,7 @@ def test_with_several_goals_champions_add_most_to_the_front(goals: int, seed: in
     pool = pool_of(texts=4, demos=4, slots=2)
     beliefs = [belief_of(pool, seed + goal, members=1) for goal in range(goals)]
     all_rows = everybody(pool)
-    losses = 1.0 - np.column_stack([one.means(pool.features(all_rows))[0] for one in beliefs])
+    losses = 1.0 - np.column_stack([one.means(pool.features(all_rows), 0) for one in beliefs])
     known = all_rows[fronts(losses) == fronts(losses).max()][:2]
     islands = islands_of(pool, goals=goals, islands=1, size=84, generations=8)
 
@@ -265,7 +272,7 @@ def test_with_three_goals_an_island_covers_the_front() -> None:
     pool = pool_of(texts=6, demos=5, slots=2)
     beliefs = [belief_of(pool, 20 + seed, members=1) for seed in range(3)]
     all_rows = everybody(pool)
-    losses = 1.0 - np.column_stack([one.means(pool.features(all_rows))[0] for one in beliefs])
+    losses = 1.0 - np.column_stack([one.means(pool.features(all_rows), 0) for one in beliefs])
     front = rows(all_rows[fronts(losses) == 0])
     islands = islands_of(pool, goals=3, islands=1, size=90, generations=20)
 

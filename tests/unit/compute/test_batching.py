@@ -236,3 +236,18 @@ def test_products_of_matrices_are_the_same_down_to_whole_tiles(with_torch: bool)
 
     assert whole.tobytes() == tiles.tobytes()
     assert np.allclose(whole, single, rtol=1e-14, atol=1e-14)
+
+
+def test_small_work_does_not_ask_for_room() -> None:
+    """Asking takes a millisecond; what fits into the small allowance is tried at once, and halves like any other."""
+    asked: list[str] = []
+
+    def room_of(device: Device) -> int:
+        asked.append(device.name)
+        return 10**9
+
+    batches = Batches(numpy_device(), room=room_of, small=100)
+    found = [batches.run(lambda _, rows: MATRIX[rows], count, bytes_per_row=10) for count in (10, 11)]
+
+    np.testing.assert_array_equal(MATRIX[:11], found[1])
+    assert ["cpu"] == asked

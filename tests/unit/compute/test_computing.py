@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dspy_optimization.compute.computing import Computing
@@ -76,3 +77,23 @@ def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         computing.run(work)
     assert [] == said
+
+
+def test_rows_that_do_not_fit_on_the_device_go_on_on_the_processor() -> None:
+    """Halved to the last row first; both devices' failures are counted, and later work begins on the processor."""
+    clock, said, tried = Clock(), list[str](), list[tuple[bool, int]]()
+    computing = Computing(meter=GpuMeter(clock), device=pretended_gpu(), warn=said.append)
+
+    def work(device: Device, rows: slice) -> object:
+        tried.append((device.is_gpu, rows.stop - rows.start))
+        if device.is_gpu:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return device.asarray(np.arange(rows.start, rows.stop, dtype=np.float64))
+
+    found = [computing.in_batches(work, 4, bytes_per_row=8) for _ in range(2)]
+
+    assert [[0.0, 1.0, 2.0, 3.0]] * 2 == [one.tolist() for one in found]
+    assert [(True, 4), (True, 2), (True, 1), (False, 4), (False, 4)] == tried
+    assert not computing.device.is_gpu
+    assert 1 == len(said)
+    assert 3 == computing.meter.taken()[0].out_of_memory

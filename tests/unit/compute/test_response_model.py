@@ -1,6 +1,7 @@
 """The response model against numbers it is made from, finite differences, and laws that hold for any cells."""
 
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dspy_optimization.compute.batching import Batches
+from dspy_optimization.compute import computing
 from dspy_optimization.compute.calibration import Calibration
 from dspy_optimization.compute.cells import Cells
 from dspy_optimization.compute.chance import normals, paired_normals, paired_poissons, uniforms
+from dspy_optimization.compute.computing import Computing
 from dspy_optimization.compute.devices import load_torch, numpy_device
 from dspy_optimization.compute.item_response import Formula, Shape
+from dspy_optimization.compute.metering import GpuMeter
 from dspy_optimization.compute.response_model import ResponseModel, ResponseTerms, fit
 from dspy_optimization.errors import InvalidRequestError
 
@@ -310,15 +313,16 @@ def test_torch_on_the_processor_is_numpy(skills: int) -> None:
     assert math.isclose(numbers.calibration.log_loss, tensors.calibration.log_loss, abs_tol=1e-9)
 
 
-def test_virtual_rows_score_the_same_in_any_portions() -> None:
+def test_virtual_rows_score_the_same_in_any_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """In batches, of some members, one by one: the same scores."""
     world = World(rows=40, columns=30)
     model = fitted(world, 0.3, terms=QUICK)
     virtual = np.random.default_rng(0).normal(size=(200, 6))
     whole = model.means(virtual)
-    batches = Batches(numpy_device(), room=lambda _: 70 * 4 * 8 * 30 * 4)
+    monkeypatch.setattr(computing, "_SMALL", 0)
+    narrow = Computing(meter=GpuMeter(time.monotonic), room=lambda _: 70 * 4 * 8 * 30 * 4)
 
-    np.testing.assert_allclose(whole, model.means(virtual, batches=batches), atol=1e-12)
+    np.testing.assert_allclose(whole, model.means(virtual, computing=narrow), atol=1e-12)
     np.testing.assert_array_equal(whole[[2]], model.means(virtual, members=[2]))
     np.testing.assert_allclose(whole[:, [7]], model.means(virtual[[7]]), atol=1e-12)
 
