@@ -47,6 +47,24 @@ class Beliefs(Protocol):
         ...
 
 
+def fitted(features: Floats, scores: Floats, *, seed: int, computing: Computing | None = None) -> ResponseModel:
+    """Return a response model of everything known.
+
+    Args:
+        features: (rows, d).
+        scores: (rows, columns) in [0, 1], NaN where not measured.
+        seed: of the members.
+        computing: where; None: with NumPy.
+    """
+    rows, columns = np.nonzero(~np.isnan(scores))
+    cells = Cells(rows=rows, columns=columns, scores=scores[rows, columns])
+
+    def work(device: Device | None) -> ResponseModel:
+        return fit(features, scores.shape[1], cells, seed=seed, device=device)
+
+    return work(None) if computing is None else computing.run(work)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foresight:
     """What a response model expects of candidates nobody ran."""
@@ -87,13 +105,7 @@ class ModelBeliefs:
             seed: of the members.
             computing: where; None: with NumPy.
         """
-        rows, columns = np.nonzero(~np.isnan(utilities))
-        cells = Cells(rows=rows, columns=columns, scores=utilities[rows, columns])
-
-        def fitted(device: Device | None) -> ResponseModel:
-            return fit(features, utilities.shape[1], cells, seed=seed, device=device)
-
-        model = fitted(None) if computing is None else computing.run(fitted)
+        model = fitted(features, utilities, seed=seed, computing=computing)
         return cls(
             model=model,
             draws=model.completed(),

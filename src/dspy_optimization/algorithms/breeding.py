@@ -7,7 +7,7 @@ import numpy as np
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName
 from dspy_optimization.agents.example import Example, Split
-from dspy_optimization.algorithms.islands import Islands
+from dspy_optimization.algorithms.islands import Foreseen, Islands
 from dspy_optimization.algorithms.operators import Operator, OperatorBook
 from dspy_optimization.algorithms.problem import Problem, SearchRun
 from dspy_optimization.algorithms.proposals import Proposals
@@ -103,13 +103,14 @@ class Breeding:
         if not count or not standing.models:
             return []
         codes = self.stock.codes
-        self.islands.live(standing.models, codes[standing.best_first], iteration, rng)
+        foreseen = Foreseen(beliefs=standing.models, guards=standing.guards)
+        self.islands.live(foreseen, codes[standing.best_first], iteration, rng)
         return [
             Newcomer(
                 candidate=self.stock.pool.decode(row, origin=f"champion of island {island + 1}"),
                 operator=Operator.CHAMPION,
             )
-            for row, island in self.islands.champions(standing.models, codes, standing.draws, count)
+            for row, island in self.islands.champions(foreseen, codes, standing.draws, count)
         ]
 
     def _child(self, standing: Standing, rng: np.random.Generator) -> Newcomer:

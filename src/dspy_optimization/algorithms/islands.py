@@ -38,6 +38,29 @@ class Belief(Protocol):
         ...
 
 
+class Fence(Protocol):
+    """What is expected of candidates in one guardrail."""
+
+    @property
+    def members(self) -> int:
+        """How many draws of it there are."""
+        ...
+
+    def excess(self, features: Floats, member: int) -> Floats:
+        """Return how much one draw expects rows to go beyond the margin, (n,); 0: not at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreseen:
+    """What is expected of candidates nobody ran."""
+
+    beliefs: Sequence[Belief]
+    """One a goal."""
+    guards: Sequence[Fence] = ()
+    """Guardrails; who breaks one stands behind all who do not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IslandTerms:
     """How islands live."""
@@ -70,11 +93,11 @@ class Islands:
         """How many candidates live on all islands."""
         return sum(len(one) for one in self._people)
 
-    def live(self, beliefs: Sequence[Belief], measured: Codes, iteration: int, rng: np.random.Generator) -> None:
+    def live(self, foreseen: Foreseen, measured: Codes, iteration: int, rng: np.random.Generator) -> None:
         """Let a round pass.
 
         Args:
-            beliefs: one a goal.
+            foreseen: what is expected.
             measured: rows that were run, the best first; they are on every island again.
             iteration: of the round.
             rng: of everything random.
@@ -82,7 +105,7 @@ class Islands:
         halves = (self.terms.generations - self.terms.generations // 2, self.terms.generations // 2)
         people = [self._settled(island, measured, iteration, rng) for island in range(self.terms.islands)]
         generations = [
-            self._lived(self._scored(one, beliefs, island), beliefs, island, halves[0], rng)
+            self._lived(self._scored(one, foreseen, island), foreseen, island, halves[0], rng)
             for island, one in enumerate(people)
         ]
         leaving = [one.points.codes[: self.terms.migrants] for one in generations]
@@ -90,24 +113,24 @@ class Islands:
         for island, generation in enumerate(generations):
             arrived = leaving[island - 1] if len(leaving) > 1 else leaving[island][:0]
             there = self._different(np.concatenate([generation.points.codes, arrived]))
-            generation = self._lived(self._scored(there, beliefs, island), beliefs, island, halves[1], rng)
+            generation = self._lived(self._scored(there, foreseen, island), foreseen, island, halves[1], rng)
             self._people.append(self._different(generation.points.codes))
         self._remember(iteration)
 
     def champions(
-        self, beliefs: Sequence[Belief], known: Codes, expected: Sequence[Floats], count: int
+        self, foreseen: Foreseen, known: Codes, expected: Sequence[Floats], count: int
     ) -> list[tuple[Codes, int]]:
         """Return (row, island) of who is worth running, (count) at most: one an island in turn, nobody twice.
 
         Args:
-            beliefs: one a goal.
+            foreseen: what is expected.
             known: rows that were run; none of them is returned.
             expected: per goal what each island's draw says of the known rows, (members, n).
             count: how many at most.
         """
         taken = set(self._keys(known))
         found: list[tuple[Codes, int]] = []
-        waiting = [self._ranked(island, beliefs, expected) for island in range(len(self._people))]
+        waiting = [self._ranked(island, foreseen, expected) for island in range(len(self._people))]
         while len(found) < count and any(len(one) for one in waiting):
             for island, codes in enumerate(waiting):
                 place = next((at for at, key in enumerate(self._keys(codes)) if key not in taken), None)
@@ -117,17 +140,20 @@ class Islands:
                     found.append((codes[place], island))
         return found
 
-    def _ranked(self, island: int, beliefs: Sequence[Belief], expected: Sequence[Floats]) -> Codes:
+    def _ranked(self, island: int, foreseen: Foreseen, expected: Sequence[Floats]) -> Codes:
         """Return an island's candidates, most worth running first."""
         codes = self._people[island]
-        losses = self._losses(codes, beliefs, island)
+        scores = self._scores(codes, foreseen, island)
+        losses, excess = scores.values, scores.violations
+        if excess is None:
+            excess = np.zeros(len(codes))
         if self.goals == 1:
-            return codes[np.lexsort((*codes.T[::-1], losses[:, 0]))]
+            return codes[np.lexsort((*codes.T[::-1], losses[:, 0], excess))]
         corner = np.full(self.goals, _WORST)
         there = np.column_stack([1.0 - one[island % len(one)] for one in expected])
         before = hypervolume(there, corner) if len(there) else 0.0
-        order = best_first(losses)[:_LOOKED_AT]
-        first = order[fronts(losses[order]) == 0]
+        order = best_first(losses, excess)[:_LOOKED_AT]
+        first = order[fronts(losses[order], excess[order]) == 0]
         added = np.array([hypervolume(np.vstack([there, losses[place]]), corner) - before for place in first])
         ranked: Codes = codes[first[np.argsort(-added, kind="stable")]]
         return ranked
@@ -153,11 +179,11 @@ class Islands:
         return tidied[np.sort(first)]
 
     def _lived(
-        self, begin: Generation, beliefs: Sequence[Belief], island: int, generations: int, rng: np.random.Generator
+        self, begin: Generation, foreseen: Foreseen, island: int, generations: int, rng: np.random.Generator
     ) -> Generation:
         return evolve(
             self.pool.space,
-            lambda points: Scores(values=self._losses(points.codes, beliefs, island)),
+            lambda points: self._scores(points.codes, foreseen, island),
             size=self.terms.size,
             generations=generations,
             rng=rng,
@@ -166,14 +192,19 @@ class Islands:
             start=begin,
         )
 
-    def _scored(self, codes: Codes, beliefs: Sequence[Belief], island: int) -> Generation:
-        values = self._losses(codes, beliefs, island)
-        order = best_first(values)[: self.terms.size]
-        return Generation(points=_points(codes[order]), scores=Scores(values=values[order]))
+    def _scored(self, codes: Codes, foreseen: Foreseen, island: int) -> Generation:
+        scores = self._scores(codes, foreseen, island)
+        order = best_first(scores.values, scores.violations)[: self.terms.size]
+        violations = None if scores.violations is None else scores.violations[order]
+        return Generation(
+            points=_points(codes[order]), scores=Scores(values=scores.values[order], violations=violations)
+        )
 
-    def _losses(self, codes: Codes, beliefs: Sequence[Belief], island: int) -> Floats:
+    def _scores(self, codes: Codes, foreseen: Foreseen, island: int) -> Scores:
         features = self.pool.features(self.pool.tidied(codes))
-        return np.column_stack([1.0 - belief.means(features, island % belief.members) for belief in beliefs])
+        losses = [1.0 - one.means(features, island % one.members) for one in foreseen.beliefs]
+        excess = [one.excess(features, island % one.members) for one in foreseen.guards]
+        return Scores(values=np.column_stack(losses), violations=sum(excess, np.zeros(len(codes))) if excess else None)
 
     def _remember(self, iteration: int) -> None:
         alive = {key for codes in self._people for key in self._keys(codes)}

@@ -8,6 +8,7 @@ import numpy as np
 from dspy_optimization.agents.candidate import Candidate, Fingerprint
 from dspy_optimization.agents.example import Example, Split
 from dspy_optimization.agents.objective import Direction, Objective, Objectives
+from dspy_optimization.algorithms.guarding import Margin
 from dspy_optimization.algorithms.problem import Problem, SearchRun
 from dspy_optimization.algorithms.watching import at_once
 from dspy_optimization.compute.ranking import Floats, Integers
@@ -117,27 +118,38 @@ class Measurements:
                 )
         return scaled(found, self._goals if goal is None else (goal,), objectives)
 
+    @property
+    def margins(self) -> tuple[Margin, ...]:
+        """The guardrails that the baseline's mean is known of."""
+        objectives = self._problem.objectives
+        return tuple(
+            Margin(item=item, reference=objectives.scales[item.metric])
+            for item in objectives.items
+            if item.guardrail and item.metric in objectives.scales
+        )
+
+    def values(self, item: Objective) -> Floats:
+        """Return a metric itself, (rows, columns), oriented so that higher is better; NaN where not measured."""
+        found = np.full((len(self), self.columns), np.nan)
+        for row, results in enumerate(self._results):
+            for column, result in results.items():
+                found[row, column] = item.oriented(result.scores[item.metric].value)
+        return found
+
     def excess(self) -> Floats:
         """Return how much each row hurts its guardrails, (rows,), as far as is sure; 0: not at all, or not known.
 
-        A guardrail that is hurt by twice its margin counts 1. Of a row that was measured on some examples only, a
-        standard error is taken off: a few unlucky answers are no reason to drop it.
+        A guardrail that is hurt by twice its margin counts 1. A row that was measured on some examples only is held
+        against the baseline on the same ones, as far as that was measured on them, and a standard error is taken off:
+        a few unlucky answers, or dear examples, are no reason to drop it.
         """
         found = np.zeros(len(self))
-        objectives = self._problem.objectives
-        for item in objectives.items:
-            reference = objectives.scales.get(item.metric)
-            if not item.guardrail or reference is None:
-                continue
-            allowance = max(item.margin * abs(reference), 1e-12)
-            for row, results in enumerate(self._results):
-                if len(results) > 1 or self.columns == len(results):
-                    values = np.array([one.scores[item.metric].value for one in results.values()])
-                    hurt = item.oriented(reference) - item.oriented(float(values.mean()))
-                    open_share = 1.0 - len(values) / self.columns
-                    if open_share > 0.0:
-                        hurt -= float(values.std(ddof=1)) * (open_share / len(values)) ** 0.5
-                    found[row] += max(hurt / allowance - 1.0, 0.0)
+        base = self._rows.get(self._problem.baseline.fingerprint)
+        for margin in self.margins:
+            values = self.values(margin.item)
+            baseline = np.full(self.columns, np.nan) if base is None else values[base]
+            mean = margin.item.oriented(margin.reference)
+            found += margin.excess(np.array([_hurt(row, baseline, mean) for row in values]))
         return found
 
     def means(self, goal: Objective) -> Floats:
@@ -170,3 +182,19 @@ def scaled(values: Floats, goals: Sequence[Objective], objectives: Objectives) -
     low = min(0.0, float(known.min())) if known.size else 0.0
     high = max(best, float(known.max())) if known.size else best
     return np.asarray((values - low) / max(high - low, 1e-12))
+
+
+def _hurt(row: Floats, baseline: Floats, mean: float) -> float:
+    """Return by how much a row is worse than the baseline, as far as is sure; -inf: nothing is known."""
+    known = ~np.isnan(row)
+    count = int(known.sum())
+    if count == len(row):
+        return mean - float(row.mean())
+    shared = known & ~np.isnan(baseline)
+    # Paired where most of the row can be; differences vary less than values, and dear examples are dear to both.
+    paired = 2 * shared.sum() > count
+    losses = baseline[shared] - row[shared] if paired else mean - row[known]
+    if len(losses) < 2:
+        return -np.inf
+    open_share = 1.0 - len(losses) / len(row)
+    return float(losses.mean() - losses.std(ddof=1) * np.sqrt(open_share / len(losses)))

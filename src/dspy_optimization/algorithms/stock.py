@@ -8,6 +8,7 @@ import numpy as np
 from dspy_optimization.agents.candidate import Candidate
 from dspy_optimization.algorithms.beliefs import Beliefs, Foresight, ModelBeliefs, PlainBeliefs, expected
 from dspy_optimization.algorithms.genome import GenePool
+from dspy_optimization.algorithms.guarding import Guard, guard_of
 from dspy_optimization.algorithms.measuring import Measurements
 from dspy_optimization.compute.computing import Computing
 from dspy_optimization.compute.hypervolume import contributions
@@ -69,6 +70,7 @@ class Stock:
         return Standing(
             beliefs=tuple(found),
             models=tuple(models) if trust > 0.0 else (),
+            guards=self._guards(features) if features is not None and trust > 0.0 else (),
             features=0 if features is None else features.shape[1],
             trust=trust,
             reason="; ".join(one for one in dict.fromkeys(reasons) if one),
@@ -76,6 +78,13 @@ class Stock:
             worth=expected(found) @ weights,
             excess=self.table.excess(),
         )
+
+    def _guards(self, features: Floats) -> tuple[Guard, ...]:
+        found = [
+            guard_of(margin, features, self.table.values(margin.item), seed=self.seed, computing=self.computing)
+            for margin in self.table.margins
+        ]
+        return tuple(one for one in found if one is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,8 @@ class Standing:
     """One a goal."""
     models: tuple[Foresight, ...]
     """One a goal; none where they cannot tell who is worth running."""
+    guards: tuple[Guard, ...] = ()
+    """Of guardrails that a model can tell something of."""
     features: int
     """How many features they were fitted to."""
     trust: float

@@ -9,7 +9,7 @@ import pytest
 
 from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
 from dspy_optimization.algorithms.genome import GenePool
-from dspy_optimization.algorithms.islands import Islands, IslandTerms
+from dspy_optimization.algorithms.islands import Foreseen, Islands, IslandTerms
 from dspy_optimization.compute.ranking import Floats, fronts
 from dspy_optimization.compute.variation import Codes
 
@@ -79,8 +79,8 @@ def test_champions_are_the_best_that_were_not_run(seed: int) -> None:
     islands = islands_of(pool)
 
     for iteration in range(1, 4):
-        islands.live([belief], known, iteration, np.random.default_rng(seed + iteration))
-    found = islands.champions([belief], known, expected_of(pool, [belief], known), 6)
+        islands.live(Foreseen(beliefs=[belief]), known, iteration, np.random.default_rng(seed + iteration))
+    found = islands.champions(Foreseen(beliefs=[belief]), known, expected_of(pool, [belief], known), 6)
 
     assert [0, 1, 2, 0, 1, 2] == [island for _, island in found]
     places = {tuple(row): at for at, row in enumerate(all_rows.tolist())}
@@ -99,10 +99,10 @@ def test_champions_are_never_known_and_never_twice() -> None:
     all_rows = everybody(pool)
     belief = belief_of(pool, 1)
     islands = islands_of(pool, size=30)
-    islands.live([belief], all_rows[:6], 1, np.random.default_rng(0))
+    islands.live(Foreseen(beliefs=[belief]), all_rows[:6], 1, np.random.default_rng(0))
 
-    some = islands.champions([belief], all_rows[:6], expected_of(pool, [belief], all_rows[:6]), 50)
-    none = islands.champions([belief], all_rows, expected_of(pool, [belief], all_rows), 50)
+    some = islands.champions(Foreseen(beliefs=[belief]), all_rows[:6], expected_of(pool, [belief], all_rows[:6]), 50)
+    none = islands.champions(Foreseen(beliefs=[belief]), all_rows, expected_of(pool, [belief], all_rows), 50)
 
     assert 10 == len(all_rows)
     assert 4 == len(some) == len(rows(np.array([row for row, _ in some])))
@@ -119,7 +119,7 @@ def test_nobody_lives_twice_on_an_island() -> None:
     few.weights[:, 8:10] = -4.0
 
     for iteration in range(1, 4):
-        islands.live([few], everybody_known(pool), iteration, np.random.default_rng(iteration))
+        islands.live(Foreseen(beliefs=[few]), everybody_known(pool), iteration, np.random.default_rng(iteration))
 
     assert 80 < islands.alive <= 120
     for codes in islands._people:
@@ -144,7 +144,7 @@ def test_a_thousand_live_for_a_round_in_no_time() -> None:
     belief = belief_of_large(pool)
     began = time.process_time()
 
-    islands.live([belief], everybody_known(pool), 1, np.random.default_rng(0))
+    islands.live(Foreseen(beliefs=[belief]), everybody_known(pool), 1, np.random.default_rng(0))
 
     assert 500 < islands.alive <= 1024
     assert belief.asked <= 4 * 22
@@ -159,13 +159,13 @@ def test_who_was_never_run_makes_room_after_some_rounds() -> None:
 
     def first_people(age_limit: int) -> list[int]:
         islands = islands_of(pool, islands=1, size=30, generations=1, age_limit=age_limit)
-        islands.live([flat], known, 1, np.random.default_rng(0))
+        islands.live(Foreseen(beliefs=[flat]), known, 1, np.random.default_rng(0))
         begin = rows(islands._people[0]) - rows(known)
         stayed = []
         for iteration in range(2, 7):
             settled = islands._settled(0, known, iteration, np.random.default_rng(iteration))
             stayed.append(len(begin & rows(settled)))
-            islands.live([flat], known, iteration, np.random.default_rng(iteration))
+            islands.live(Foreseen(beliefs=[flat]), known, iteration, np.random.default_rng(iteration))
         return stayed
 
     young, old = first_people(2), first_people(5)
@@ -195,7 +195,7 @@ def test_the_best_of_an_island_go_to_the_next_one() -> None:
 
     def shared(migrants: int) -> list[int]:
         islands = islands_of(pool, islands=3, size=60, generations=1, migrants=migrants)
-        islands.live([belief], everybody_known(pool), 1, np.random.default_rng(0))
+        islands.live(Foreseen(beliefs=[belief]), everybody_known(pool), 1, np.random.default_rng(0))
         people = [rows(codes) - rows(everybody_known(pool)) for codes in islands._people]
         return [len(people[at] & people[at - 1]) for at in range(3)]
 
@@ -209,13 +209,13 @@ def test_rows_live_on_when_the_pool_grows() -> None:
     pool = pool_of(texts=3, demos=3, slots=2)
     belief = belief_of_large(pool)
     islands = islands_of(pool)
-    islands.live([belief], everybody_known(pool), 1, np.random.default_rng(0))
+    islands.live(Foreseen(beliefs=[belief]), everybody_known(pool), 1, np.random.default_rng(0))
     before = [pool.decode(row).fingerprint for row in islands._people[0]]
     rows_before = islands._people[0].copy()
     for number in range(10, 14):
         pool.add_instruction(STEP, f"Text {number}.")
 
-    islands.live([belief], everybody_known(pool), 2, np.random.default_rng(1))
+    islands.live(Foreseen(beliefs=[belief]), everybody_known(pool), 2, np.random.default_rng(1))
 
     assert before == [pool.decode(row).fingerprint for row in rows_before]
     assert max(codes[:, 0].max() for codes in islands._people) > 2
@@ -230,8 +230,8 @@ def test_the_same_seed_lives_the_same_life(goals: int) -> None:
     def lived(seed: int) -> list[tuple[list[int], int]]:
         islands = islands_of(pool, goals=goals)
         for iteration in (1, 2):
-            islands.live(beliefs, known, iteration, np.random.default_rng(seed + iteration))
-        found = islands.champions(beliefs, known, expected_of(pool, beliefs, known), 5)
+            islands.live(Foreseen(beliefs=beliefs), known, iteration, np.random.default_rng(seed + iteration))
+        found = islands.champions(Foreseen(beliefs=beliefs), known, expected_of(pool, beliefs, known), 5)
         return [(row.tolist(), island) for row, island in found]
 
     assert lived(7) == lived(7)
@@ -251,8 +251,8 @@ def test_with_several_goals_champions_add_most_to_the_front(goals: int, seed: in
     islands = islands_of(pool, goals=goals, islands=1, size=84, generations=8)
 
     for iteration in range(1, 4):
-        islands.live(beliefs, known, iteration, np.random.default_rng(iteration))
-    (row, _), *others = islands.champions(beliefs, known, expected_of(pool, beliefs, known), 4)
+        islands.live(Foreseen(beliefs=beliefs), known, iteration, np.random.default_rng(iteration))
+    (row, _), *others = islands.champions(Foreseen(beliefs=beliefs), known, expected_of(pool, beliefs, known), 4)
 
     corners = np.stack(np.meshgrid(*[(np.arange(40) + 0.5) * 1.1 / 40] * goals), axis=-1).reshape(-1, goals)
 
@@ -276,7 +276,53 @@ def test_with_three_goals_an_island_covers_the_front() -> None:
     front = rows(all_rows[fronts(losses) == 0])
     islands = islands_of(pool, goals=3, islands=1, size=90, generations=20)
 
-    islands.live(beliefs, all_rows[:1], 1, np.random.default_rng(0))
+    islands.live(Foreseen(beliefs=beliefs), all_rows[:1], 1, np.random.default_rng(0))
 
     assert len(front) > 5
     assert len(front & rows(islands._people[0])) > 0.7 * len(front)
+
+
+@dataclass
+class Fenced:
+    """Foresees, in each draw, an excess of what a belief says beyond a limit."""
+
+    belief: Linear
+    limit: float
+
+    @property
+    def members(self) -> int:
+        return self.belief.members
+
+    def excess(self, features: Floats, member: int) -> Floats:
+        return np.asarray(np.maximum(self.belief.means(features, member) - self.limit, 0.0))
+
+
+@pytest.mark.parametrize("goals", [1, 2])
+def test_champions_keep_to_the_guardrails_that_are_foreseen(goals: int) -> None:
+    """Best of those that break none, by asking everybody there is; without guards the same islands find better ones."""
+    pool = pool_of()
+    beliefs = [belief_of(pool, 40 + goal, members=1) for goal in range(goals)]
+    all_rows = everybody(pool)
+    # Whoever is among the best third in the first goal breaks it.
+    guard = Fenced(beliefs[0], float(np.quantile(beliefs[0].means(pool.features(all_rows), 0), 0.67)))
+    losses = 1.0 - np.column_stack([one.means(pool.features(all_rows), 0) for one in beliefs])
+    excess = guard.excess(pool.features(all_rows), 0)
+    known = all_rows[:1]
+    best = {}
+
+    for name, guards in (("guarded", [guard]), ("free", [])):
+        islands = islands_of(pool, goals=goals, islands=1)
+        foreseen = Foreseen(beliefs=beliefs, guards=guards)
+        for iteration in range(1, 4):
+            islands.live(foreseen, known, iteration, np.random.default_rng(iteration))
+        found = islands.champions(foreseen, known, expected_of(pool, beliefs, known), 3)
+        best[name] = rows(np.array([row for row, _ in found]))
+
+    allowed = rows(all_rows[fronts(losses, excess) == 0])
+    broken = rows(all_rows[excess > 0.0])
+    assert not best["guarded"] & broken
+    assert best["free"] & broken
+    if goals == 1:
+        assert best["guarded"] & allowed
+    else:
+        assert best["guarded"] <= allowed

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspy_optimization.agents.candidate import Candidate, ComponentValue
+from dspy_optimization.agents.example import Example
 from dspy_optimization.agents.metric import Score
 from dspy_optimization.agents.objective import Direction, Objective, Objectives
 from dspy_optimization.algorithms.measuring import Measurements, scaled
@@ -313,6 +314,30 @@ def test_a_few_unlucky_answers_are_no_reason_to_drop_anybody() -> None:
     assert early[:200].mean() < 0.08
     assert early[200:].mean() > 0.4
     assert late[200:].mean() > 0.95
+
+
+def test_dear_examples_are_dear_to_the_baseline_too() -> None:
+    """On the dearest third of the examples: who takes what the baseline takes there hurts nothing; half more does."""
+
+    dear = {one.id for one in sorted(PLACE.problem(None).val, key=lambda one: one.id)[:4]}
+    thrifty, lavish = OTHERS[1], OTHERS[2]
+
+    def cost(candidate: Candidate, example: Example, name: str) -> float:
+        more = 1.5 if candidate == lavish else 1.0
+        return 1.0 if name != "cost" else more * (30.0 if example.id in dear else 5.0)
+
+    objectives = Objectives(items=(RIGHT, COST), scales={"cost": (4 * 30.0 + 8 * 5.0) / 12})
+    table = table_of(MadeUpRun(metrics=("right", "cost"), value=cost), objectives=objectives)
+    baseline = table.row(PLACE.agent.baseline)
+
+    table.measure({table.row(thrifty): range(4), table.row(lavish): range(4)}, 1)
+    unpaired = table.excess()
+    table.measure({baseline: range(4)}, 2)
+    paired = table.excess()
+
+    assert unpaired[1] > 0.0
+    assert [0.0, 0.0] == [paired[baseline], paired[1]]
+    assert paired[2] > 1.0
 
 
 def test_means_are_those_of_the_metric_itself() -> None:

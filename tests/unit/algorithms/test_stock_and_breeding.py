@@ -175,6 +175,46 @@ def test_a_model_that_foretells_is_used_and_one_that_does_not_is_not() -> None:
     assert (0.0, "switched off", ()) == (off.trust, off.reason, off.models)
 
 
+def test_a_guardrail_is_foreseen_where_features_tell() -> None:
+    """One demo makes answers unsafe: candidates nobody ran that show it are expected to break the guardrail, no others;
+    where nothing breaks it, or nothing foretells it, there is no guard."""
+
+    def value(breaks: Callable[[Candidate], bool]) -> Callable[[Candidate, Example, str], float]:
+        def found(candidate: Candidate, example: Example, metric: str) -> float:
+            shown = [int(str(demo["q"])) for demo in candidate.components[ANSWER].demos]
+            level = (0.2 if breaks(candidate) else 0.98) if metric == "safe" else 0.2 + 0.5 * (1 in shown)
+            return float(
+                np.random.default_rng([int(example.id), int(candidate.fingerprint[:6], 16), len(metric)]).random()
+                < level
+            )
+
+        return found
+
+    def standing(breaks: Callable[[Candidate], bool]) -> tuple[House, Standing]:
+        house = House(MadeUpRun(metrics=("right", "safe"), value=value(breaks)), goals=(RIGHT, SAFE), surrogate=True)
+        for number in range(6):
+            house.stock.pool.add_demo(ANSWER, {"q": number})
+        for row in house.stock.pool.drawn(40, np.random.default_rng(0)).codes:
+            house.stock.enter(house.stock.pool.decode(row))
+        house.stock.table.measure({row: range(24) for row in range(len(house.stock.table))}, 1)
+        return house, house.believe()
+
+    def shows(candidate: Candidate, number: int) -> bool:
+        return any(demo["q"] == number for demo in candidate.components[ANSWER].demos)
+
+    house, told = standing(lambda one: shows(one, 3))
+    pool = house.stock.pool
+    codes = pool.drawn(60, np.random.default_rng(5)).codes
+    (guard,) = told.guards
+    excess = np.mean([guard.excess(pool.features(codes), one) for one in range(guard.members)], axis=0)
+    unsafe = np.array([shows(pool.decode(row), 3) for row in codes])
+
+    assert (excess[unsafe] > 0.5).mean() > 0.9
+    assert (excess[~unsafe] < 0.5).mean() > 0.9
+    assert () == standing(lambda one: False)[1].guards
+    assert () == standing(lambda one: int(one.fingerprint[:2], 16) % 3 == 0)[1].guards
+
+
 def test_a_model_that_is_not_trusted_is_not_used_by_a_little() -> None:
     """Rank correlations that chance gives texts that have nothing in common are no reason to follow it."""
     standings = [
