@@ -21,7 +21,7 @@ from dspy_optimization.events import Json
 
 NAMES = (
     "repeats", "throughput", "overhead", "memory", "null_pools", "crash_cost", "service_load", "pareto", "best_of_pool",
-    "evolving", "real_tasks", "tasks",
+    "evolving", "real_tasks", "tasks", "sequential",
 )  # fmt: skip
 
 
