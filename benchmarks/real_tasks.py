@@ -5,6 +5,9 @@ on val, and the baseline are run on the same sealed test examples, which no sear
 example. The model also writes the instructions, which one of 135 million parameters does badly.
 """
 
+import multiprocessing
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -38,8 +41,10 @@ from dspy_optimization.events import Json
 
 TITLE = "sealed scores of what every algorithm recommends, on three real tasks with the embedded model"
 
-CALLS = 300
+CALLS = 240
 SEEDS = (1,)
+_PROCESSES = 2
+"""Each with a model of its own, on one core."""
 N_TRAIN, N_VAL, N_TEST = 40, 30, 100
 # As many proposals and trials as the calls allow: who is done before is done.
 ALGORITHMS: Mapping[str, Mapping[str, Json]] = {
@@ -79,53 +84,55 @@ class _Direct:
         return self.model.complete(request)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One search on one task, and what it found on sealed examples."""
+
+    task: str
+    seed: int
+    algorithm: str
+    """Empty: the baseline."""
+    sealed: Sequence[float]
+    """A score an example."""
+    results: tuple[ExampleResult, ...]
+    val_score: float | None
+    paid: int
+    candidate: Json
+
+
 def measure() -> Finding:
     """Return sealed scores by task and algorithm."""
+    names = [task.name for task in tasks()]
+    jobs = [(name, seed, algorithm) for name in names for seed in SEEDS for algorithm in ("", *ALGORITHMS)]
+    with multiprocessing.get_context("spawn").Pool(_PROCESSES) as pool:
+        runs = {(run.task, run.seed, run.algorithm): run for run in pool.imap_unordered(_run, jobs)}
     rows: list[tuple[str, ...]] = []
     data: dict[str, Json] = {}
-    with closing(EmbeddedModel()) as model, hushed():
-        for task in tasks():
-            builder = DspyAgents(Parts(allowed=AllowList()))
-            objectives = Objectives(items=(Objective(metric=task.metric.name),), ceilings={task.metric.name: 1.0})
-            for seed in SEEDS:
-                baseline = builder.build(task.agent).baseline
-                before = _scores(task, builder, baseline, objectives, model)
-                for name, options in ALGORITHMS.items():
-                    found = search(
-                        name,
-                        options,
-                        agent=task.agent,
-                        builder=builder,
-                        model=model,
-                        train=task.train,
-                        val=task.val,
-                        objectives=objectives,
-                        metrics=[task.metric],
-                        calls=CALLS,
-                        seed=seed,
-                        concurrency=4,
-                    )
-                    after = before if found.best == baseline else _scores(task, builder, found.best, objectives, model)
-                    gain = paired_difference(objectives.primary, task.test, before, after, seed=seed)
-                    rows.append(
-                        (
-                            task.name,
-                            str(seed),
-                            name,
-                            f"{_mean(task, before):.3f}",
-                            f"{_mean(task, after):.3f}",
-                            f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
-                            f"{found.val_score:.3f}",
-                            str(found.paid),
-                        )
-                    )
-                    data[f"{task.name}, {seed}, {name}"] = {
-                        "baseline": _values(task, before),
-                        "sealed": _values(task, after),
-                        "val": found.val_score,
-                        "paid": found.paid,
-                        "candidate": found.best.to_json(),
-                    }
+    for task, (name, seed, algorithm) in ((task, job) for task in tasks() for job in jobs if job[0] == task.name):
+        if not algorithm:
+            continue
+        run, before = runs[name, seed, algorithm], runs[name, seed, ""]
+        objectives = _objectives(task)
+        gain = paired_difference(objectives.primary, task.test, before.results, run.results, seed=seed)
+        rows.append(
+            (
+                name,
+                str(seed),
+                algorithm,
+                f"{_mean(before.sealed):.3f}",
+                f"{_mean(run.sealed):.3f}",
+                f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
+                "" if run.val_score is None else f"{run.val_score:.3f}",
+                str(run.paid),
+            )
+        )
+        data[f"{name}, {seed}, {algorithm}"] = {
+            "baseline": list[Json](before.sealed),
+            "sealed": list[Json](run.sealed),
+            "val": run.val_score,
+            "paid": run.paid,
+            "candidate": run.candidate,
+        }
     columns = ("task", "seed", "algorithm", "baseline", "sealed score", "gain (95 %)", "score on val", "calls paid")
     return Finding(
         tables=(Table(title=f"{CALLS} calls each, {N_TEST} sealed examples", columns=columns, rows=tuple(rows)),),
@@ -138,6 +145,51 @@ def measure() -> Finding:
             "One seed and a hundred examples a task: differences between algorithms below about 0.1 mean nothing.",
         ),
         data=data,
+    )
+
+
+def _run(job: tuple[str, int, str]) -> Run:
+    """Return what one algorithm recommends on one task; without an algorithm the baseline."""
+    name, seed, algorithm = job
+    began = time.monotonic()
+    (task,) = (task for task in tasks() if task.name == name)
+    builder, objectives = DspyAgents(Parts(allowed=AllowList())), _objectives(task)
+    with closing(EmbeddedModel(threads=1)) as model, hushed():
+        best, val_score, paid = builder.build(task.agent).baseline, None, 0
+        if algorithm:
+            found = search(
+                algorithm,
+                ALGORITHMS[algorithm],
+                agent=task.agent,
+                builder=builder,
+                model=model,
+                train=task.train,
+                val=task.val,
+                objectives=objectives,
+                metrics=[task.metric],
+                calls=CALLS,
+                seed=seed,
+                concurrency=4,
+            )
+            best, val_score, paid = found.best, found.val_score, found.paid
+        results = _results(task, builder, best, objectives, model)
+    sealed = [result.scores[task.metric.name].value for result in results]
+    # An hour without a word is too long.
+    print(
+        f"{name}, {algorithm or 'baseline'}, seed {seed}: {_mean(sealed):.3f} sealed, {paid} calls, "
+        f"{time.monotonic() - began:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    return Run(
+        task=name,
+        seed=seed,
+        algorithm=algorithm,
+        sealed=sealed,
+        results=results,
+        val_score=val_score,
+        paid=paid,
+        candidate=best.to_json(),
     )
 
 
@@ -190,16 +242,16 @@ def _metric(kind: str) -> Metric:
     return metric
 
 
-def _scores(
+def _objectives(task: Task) -> Objectives:
+    return Objectives(items=(Objective(metric=task.metric.name),), ceilings={task.metric.name: 1.0})
+
+
+def _results(
     task: Task, builder: DspyAgents, candidate: Candidate, objectives: Objectives, model: EmbeddedModel
 ) -> tuple[ExampleResult, ...]:
     with Evaluator(builder.build(task.agent), [task.metric], objectives, concurrency=4) as evaluator:
         return evaluator.evaluate(candidate, task.test, _Direct(model=model), StopSignal())
 
 
-def _values(task: Task, results: Sequence[ExampleResult]) -> list[Json]:
-    return [result.scores[task.metric.name].value for result in results]
-
-
-def _mean(task: Task, results: Sequence[ExampleResult]) -> float:
-    return sum(result.scores[task.metric.name].value for result in results) / len(results)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -22,20 +22,21 @@ from typing import ClassVar, cast
 
 import numpy as np
 
+from dspy_optimization.agents.candidate import Candidate
 from dspy_optimization.algorithms.beliefs import expected
 from dspy_optimization.algorithms.breeding import WATCHED, Breeding
-from dspy_optimization.algorithms.genome import Gene, GenePool
+from dspy_optimization.algorithms.genetic_options import GeneticOptions
+from dspy_optimization.algorithms.genome import GenePool
 from dspy_optimization.algorithms.islands import Islands, IslandTerms
 from dspy_optimization.algorithms.measuring import Measurements
 from dspy_optimization.algorithms.objective_use import ObjectiveUse
 from dspy_optimization.algorithms.operators import OperatorBook
-from dspy_optimization.algorithms.option_checks import above, at_least
 from dspy_optimization.algorithms.problem import Forecast, Problem, Progress, SearchRun, Shape
 from dspy_optimization.algorithms.proposals import Proposals
 from dspy_optimization.algorithms.seeding import SeedTerms, first_candidates, seed_pool
 from dspy_optimization.algorithms.stock import Standing, Stock
 from dspy_optimization.compute.ranking import Integers, fronts
-from dspy_optimization.errors import AlgorithmError, InvalidRequestError, StopSearch
+from dspy_optimization.errors import AlgorithmError, StopSearch
 
 _PROMOTED = 2
 """Candidates measured further a round."""
@@ -43,89 +44,8 @@ _STEP = 0.004
 """A gain in expected utility that counts as progress."""
 _EVALUATIONS = 1_000
 """Where neither the options nor a cap on calls say how many."""
-_RUNS_A_PROPOSAL = 5
-"""Where the options do not say how many texts are asked for."""
 _LEAST_BLOCKS = 3
 """Blocks of examples without which there is no search."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneticOptions:
-    """How large, how long, what varies."""
-
-    evaluations: int | None = None
-    """Runs of the agent on val examples at most, at least 10. Null: as the cap on calls allows, 1,000 without one."""
-    population: int = 1024
-    """Candidates that live on the model, over all islands; they cost no calls. At least 2 an island."""
-    islands: int = 4
-    """Populations that believe different draws of the model, at least 1."""
-    generations: int = 20
-    """Lived on the islands between two rounds of measuring, at least 1."""
-    age_limit: int = 6
-    """Rounds after which a candidate that was never run makes room, at least 1."""
-    initial: int = 20
-    """Candidates measured before the first model, the baseline among them. At least 2."""
-    newcomers: int = 4
-    """Candidates that are measured first in a round, at least 1."""
-    block: int = 6
-    """Examples that a newcomer meets, at least 2."""
-    drafts: int = 2
-    """Texts that are written for one newcomer; the one expected to be best is run, all are genes. At least 1."""
-    demos: int = 4
-    """Demos a component may show, at least 0."""
-    demo_pool: int = 16
-    """Demos there are to choose from for a component, at least 0."""
-    bootstrap_examples: int = 16
-    """Train examples the baseline is run on for demos of its own; 0: labelled examples alone."""
-    instructions: int = 4
-    """Instructions a component that the reflection model writes at the start, at least 0."""
-    proposals: int | None = None
-    """Calls of the reflection model at most, those at the start included; 0: no new texts. Null: one for five runs."""
-    vary: tuple[Gene, ...] = ("instructions", "demos")
-    """What may change: instructions, demos, kind (predict or chain_of_thought), model, tools, temperature."""
-    surrogate: bool = True
-    """Whether a response model says what to measure next; no: plain means and children of the best."""
-    finalists: int = 16
-    """Candidates in the finals, at least 2."""
-    final_share: float = 0.15
-    """Of the budget, for the finals; above 0, below 1."""
-    patience: int = 10
-    """Rounds without progress after which the finals begin, at least 1."""
-    proposal_temperature: float = 1.0
-    """Of the model that proposes, above 0."""
-
-    def __post_init__(self) -> None:
-        for name, lowest in (
-            ("islands", 1),
-            ("generations", 1),
-            ("age_limit", 1),
-            ("initial", 2),
-            ("newcomers", 1),
-            ("block", 2),
-            ("drafts", 1),
-            ("demos", 0),
-            ("demo_pool", 0),
-            ("bootstrap_examples", 0),
-            ("instructions", 0),
-            ("finalists", 2),
-            ("patience", 1),
-        ):
-            at_least(name, getattr(self, name), lowest)
-        if self.evaluations is not None:
-            at_least("evaluations", self.evaluations, 10)
-        if self.proposals is not None:
-            at_least("proposals", self.proposals, 0)
-        at_least("population", self.population, 2 * self.islands)
-        above("proposal_temperature", self.proposal_temperature, 0)
-        if not 0.0 < self.final_share < 1.0:
-            raise InvalidRequestError(
-                f"final_share: wanted: above 0 and below 1; found: {self.final_share:g}; possible: 0.2"
-            )
-        if not self.vary:
-            raise InvalidRequestError(
-                "vary: wanted: at least one gene; found: none; possible: instructions, demos, kind, model, tools, "
-                "temperature"
-            )
 
 
 class Genetic:
@@ -139,9 +59,9 @@ class Genetic:
     def forecast(self, options: object, shape: Shape) -> Forecast:
         """Return how much a search takes at most."""
         chosen = cast("GeneticOptions", options)
-        texts, demos = "instructions" in chosen.vary, "demos" in chosen.vary
+        demos = "demos" in chosen.vary
         evaluations = _EVALUATIONS if chosen.evaluations is None else chosen.evaluations
-        proposals = _proposals(chosen, evaluations) if texts else 0
+        proposals = chosen.texts_at_most(evaluations)
         watched = proposals * min(WATCHED, shape.n_train)
         bootstraps = min(chosen.bootstrap_examples, shape.n_train) if demos else 0
         completed = shape.n_val
@@ -150,10 +70,6 @@ class Genetic:
     def search(self, problem: Problem, run: SearchRun) -> None:
         """Record a trial a measured candidate and block, and submit the best."""
         _Evolution(problem, run, cast("GeneticOptions", problem.options)).search()
-
-
-def _proposals(options: GeneticOptions, evaluations: int) -> int:
-    return options.proposals if options.proposals is not None else evaluations // _RUNS_A_PROPOSAL
 
 
 @dataclass(slots=True)
@@ -245,8 +161,7 @@ class _Evolution:
         columns = self._rng("first columns").permutation(table.columns)
         table.measure({base: columns[: self.block]}, 0)
         self.budget = table.cells + self._left()
-        if "instructions" in options.vary:
-            self.breeding.proposals.most = _proposals(options, self.budget)
+        self.breeding.proposals.most = options.texts_at_most(self.budget)
         seed_pool(
             problem,
             self.run,
@@ -266,7 +181,8 @@ class _Evolution:
                 "bootstrap_fewshot"
             )
         count = max(2, min(options.initial, self._explored() // (4 * self.block)))
-        for candidate in first_candidates(problem, self.stock.pool, count, self._rng("first")):
+        first = first_candidates(problem, self.stock.pool, count, self._rng("first"))
+        for candidate in [*first, *self._earlier(count)]:
             self.stock.enter(candidate)
         if len(table) < 2 and not (self.breeding.proposals.left and problem.train):
             raise AlgorithmError(
@@ -274,6 +190,13 @@ class _Evolution:
                 "possible: train examples, proposals, or other genes in vary"
             )
         table.measure(dict.fromkeys(range(len(table)), columns[: self.block]), 1)
+
+    def _earlier(self, most: int) -> list[Candidate]:
+        """Return what other algorithms of this optimization found, as far as these genes can say it."""
+        if not self.options.earlier:
+            return []
+        found = sorted(self.problem.known, key=lambda one: one.fingerprint)
+        return [one for one in found if self.stock.pool.can_say(one)][:most]
 
     def _explored(self) -> int:
         """Return the part of the budget that is not kept for the finals."""

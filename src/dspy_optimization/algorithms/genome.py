@@ -172,6 +172,14 @@ class GenePool:
             row.extend(_codes_of(part, value.settings))
         return np.array(row, dtype=np.int16)
 
+    def can_say(self, candidate: Candidate) -> bool:
+        """Say whether a candidate has a row; if so, its texts and demos are genes from now on."""
+        try:
+            self.encode(candidate)
+        except AlgorithmError:
+            return False
+        return True
+
     def decode(
         self, row: npt.NDArray[np.integer], *, origin: str = "", parents: tuple[Fingerprint, ...] = ()
     ) -> Candidate:

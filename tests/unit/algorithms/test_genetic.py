@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from benchmarks.simulated_agent import rule_text
 from evolution_world import ANSWER, RIGHT, SHORT, Course, Place, PlainAgent, Truth, searched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspy_optimization.agents.candidate import ComponentName, ComponentValue
+from dspy_optimization.agents.candidate import Candidate, ComponentName, ComponentValue
 from dspy_optimization.agents.component_settings import PARAMETERS, Choices
 from dspy_optimization.agents.example import Split
-from dspy_optimization.algorithms.genetic import Genetic, GeneticOptions
+from dspy_optimization.algorithms.genetic import Genetic
+from dspy_optimization.algorithms.genetic_options import GeneticOptions
 from dspy_optimization.algorithms.problem import Shape
 from dspy_optimization.algorithms.registry import AlgorithmRegistry
 from dspy_optimization.compute.ranking import fronts
@@ -468,3 +470,22 @@ def test_a_budget_too_small_is_said_before_candidates_are_run() -> None:
 def test_options_that_make_no_search_are_refused(given_options: dict[str, Json], said: str) -> None:
     with pytest.raises(InvalidRequestError, match=said):
         AlgorithmRegistry.of_environment().options("genetic", given_options)
+
+
+def test_what_others_found_before_is_bred_from() -> None:
+    """In any order; what the genes cannot say, more demos than there are places, is left out; off by one option."""
+    helping = [rule for rule in range(16) if PLACE.truth.rules[rule] > 0.1]
+    value = ComponentValue(instructions=" ".join(rule_text(rule) for rule in helping))
+    good = Candidate(components={ANSWER: value})
+    shown = tuple({**one.inputs, **one.expected} for one in PLACE.train[: SMALL.demos + 1])
+    wide = Candidate(components={ANSWER: replace(value, demos=shown)})
+
+    found = evolved(known=(good, wide))
+    measured = {one.candidate.fingerprint for one in found.run.trials}
+
+    assert good.fingerprint in measured
+    assert wide.fingerprint not in measured
+    assert found.gain >= PLACE.truth.quality(good) - PLACE.truth.quality(PLACE.agent.baseline) - 1e-9
+    assert found.content == evolved(known=(wide, good)).content
+    without = evolved(options=replace(SMALL, earlier=False), known=(good,))
+    assert evolved().content == without.content
