@@ -8,8 +8,10 @@ from dspy_optimization.agents.example import Example, Split
 from dspy_optimization.algorithms.problem import Shape
 from dspy_optimization.errors import StopSearch
 from dspy_optimization.evaluation.agent import Calls, RunnableAgent
+from dspy_optimization.evaluation.limits import Limits
 from dspy_optimization.evaluation.model import LanguageModel, ModelRequest, ModelResponse, Price, Role
 from dspy_optimization.optimization.collaborators import AlgorithmRegistry
+from dspy_optimization.optimization.held_back import PerExample, search_limits
 from dspy_optimization.optimization.intake import Checked
 
 _BYTES_A_TOKEN = 4.0
@@ -36,6 +38,9 @@ class CostEstimate:
     """What `minutes` assumes of one call."""
     by_phase: Mapping[str, int]
     """Phase or algorithm → calls."""
+    search_calls: int | None
+    """What a cap on calls leaves for the algorithms, all together: the baseline, and what is held back for gate and
+    ablation, are taken off. None: there is no cap."""
 
     @property
     def calls(self) -> int:
@@ -123,7 +128,16 @@ def estimate(
         minutes=busy * seconds_a_call / 60.0,
         seconds_a_call=seconds_a_call,
         by_phase={name: count + proposals.get(name, 0) + count * judge_calls for name, count in runs.items()},
+        search_calls=_left_for_searching(
+            proposal.constraints.limits, 1.0 + judge_calls, n_test=len(dataset[Split.TEST]), n_val=shape.n_val
+        ),
     )
+
+
+def _left_for_searching(limits: Limits, calls_an_example: float, *, n_test: int, n_val: int) -> int | None:
+    each = PerExample(calls=calls_an_example, tokens=0.0, cost_usd=0.0, seconds=0.0)
+    left = search_limits(limits, each, n_test=n_test, n_val=n_val).max_lm_calls
+    return None if left is None else max(left - round(n_val * calls_an_example), 0)
 
 
 def _prices(

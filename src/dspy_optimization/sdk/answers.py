@@ -66,6 +66,8 @@ class Estimate:
     calls: int
     calls_by_role: Mapping[str, int] = field(default_factory=dict)
     calls_by_phase: Mapping[str, int] = field(default_factory=dict)
+    search_calls: int | None = None
+    """What a cap on calls leaves for the algorithms; None: there is no cap."""
     tokens: int | None = None
     cost_usd: float | None = None
     """None: a price is not known."""

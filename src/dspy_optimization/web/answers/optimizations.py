@@ -56,6 +56,7 @@ class EstimateOut(Answer):
     calls: int
     calls_by_role: dict[str, int]
     calls_by_phase: dict[str, int]
+    search_calls: int | None = Field(description="What a cap on calls leaves for the algorithms; null: no cap.")
     tokens: int
     cost_usd: float | None
     minutes: float

@@ -248,6 +248,7 @@ def _estimate(prepared: Prepared, *, shows: bool) -> answers.EstimateOut:
         calls=cost.calls,
         calls_by_role={"task": cost.task_calls, "reflection": cost.reflection_calls, "judge": cost.judge_calls},
         calls_by_phase=dict(cost.by_phase),
+        search_calls=cost.search_calls,
         tokens=cost.tokens,
         cost_usd=cost.cost_usd,
         minutes=cost.minutes,
