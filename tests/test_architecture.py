@@ -14,6 +14,7 @@ CATCHES_EVERYTHING = {
     "adapters/dspy/runnable.py": "a program is user code: whatever it raises on an example is that example's score",
     "adapters/deliverer.py": "a defect of ours that one delivery brings to light must not keep others from going out",
     "adapters/lookups.py": "whatever a lookup raises in its thread is raised where the name was asked for",
+    "experiments/looker.py": "a defect of ours that one experiment brings to light must not leave others unwatched",
     "web/firing.py": "a defect of ours that one schedule brings to light must not keep all others from firing",
     "jobs/worker.py": "a defect of ours in one job must not take the other jobs of its process with it",
     "optimization/turns.py": "an algorithm is foreign code: what it raises ends its turn, not the portfolio",

@@ -31,7 +31,10 @@ from dspy_optimization.adapters.postgres import (
     PostgresTrials,
 )
 from dspy_optimization.adapters.postgres.algorithm_store import PostgresAlgorithms
+from dspy_optimization.adapters.postgres.analysis_store import PostgresAnalyses
 from dspy_optimization.adapters.postgres.experience_store import PostgresExperience
+from dspy_optimization.adapters.postgres.experiment_row_store import PostgresExperimentRows
+from dspy_optimization.adapters.postgres.experiment_store import PostgresExperiments
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.agents.candidate import Candidate
 from dspy_optimization.agents.config import AgentConfig
@@ -47,6 +50,8 @@ from dspy_optimization.evaluation.judge import ModelMetric, judge_from_json
 from dspy_optimization.evaluation.model import LanguageModel, Price, Role
 from dspy_optimization.evaluation.stop import StopSignal
 from dspy_optimization.events import Json
+from dspy_optimization.experiments.conducting import Conductor
+from dspy_optimization.experiments.store import ExperimentStores
 from dspy_optimization.jobs.queue import JobQueue
 from dspy_optimization.optimization.intake import Intake
 from dspy_optimization.optimization.optimizer import Optimizer
@@ -218,6 +223,14 @@ class Foundation:
         """Return what registers algorithms of a tenant."""
         return Registrar(algorithms=self.algorithms_of(tenant), checker=self.checks)
 
+    def experiment_stores(self, tenant: TenantId) -> ExperimentStores:
+        """Return what is kept of a tenant's experiments."""
+        return ExperimentStores(
+            experiments=PostgresExperiments(self.database, tenant),
+            rows=PostgresExperimentRows(self.database, tenant, now),
+            analyses=PostgresAnalyses(self.database, tenant),
+        )
+
     def device(self) -> Device:
         """Return where response models are fitted: a GPU where there is one; torch is loaded only then."""
         if sys.platform == "darwin" or gpus().available:
@@ -233,12 +246,14 @@ class Foundation:
         """
         settings = self.settings
         stores = _stores(self.database, tenant, self.allowed)
+        experiment_stores = self.experiment_stores(tenant)
         lent = LentModels(models=self.models)
         algorithms = self.algorithms_of(tenant)
         tracker = _tracker(settings, self.url, stores, self.builder, tenant) if self.track else _Untracked()
         return Engine(
             allowed=self.allowed,
             stores=stores,
+            experiment_stores=experiment_stores,
             builder=self.builder,
             algorithms=algorithms,
             models=lent,
@@ -268,6 +283,7 @@ class Foundation:
                 keep_gpu_use=PostgresGpuUse(self.database, tenant).add,
             ),
             steering=Steering(tenant=tenant, optimizations=stores.optimizations, queue=queue, now=now, new_id=new_id),
+            conductor=Conductor(tenant=tenant, kept=experiment_stores, stores=stores, now=now, new_id=new_id),
         )
 
     def _metrics(self, specifications: Sequence[Mapping[str, Json]]) -> Mapping[str, Metric | ModelMetric]:

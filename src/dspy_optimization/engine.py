@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from dspy_optimization.agents.allow_list import AllowList
 from dspy_optimization.evaluation.agent import AgentBuilder
+from dspy_optimization.experiments.conducting import Conductor
+from dspy_optimization.experiments.store import ExperimentStores
 from dspy_optimization.optimization.collaborators import AlgorithmRegistry, Models
 from dspy_optimization.optimization.intake import Intake
 from dspy_optimization.optimization.optimizer import Optimizer
@@ -18,9 +20,12 @@ class Engine:
     allowed: AllowList
     """What configurations may name: tools, entrypoints, metric functions, hosts."""
     stores: Stores
+    experiment_stores: ExperimentStores
     builder: AgentBuilder
     algorithms: AlgorithmRegistry
     models: Models
     intake: Intake
     optimizer: Optimizer
     steering: Steering
+    conductor: Conductor
+    """Of experiments."""

@@ -33,6 +33,9 @@ class EventType(StrEnum):
     TRACKING_FAILED = "tracking.failed"  # data: error; the optimization itself is not touched by it
     TRACKING_RECORDED = "tracking.recorded"  # data: run_id; after an earlier failure
     VERDICT = "verdict"  # data: objective, verdict, difference, interval, p_value
+    # Of an experiment with what this optimization ended with, weeks later as may be.
+    EXPERIMENT_ALERT = "experiment.alert"  # data: experiment_id, alert, reason
+    EXPERIMENT_RESULT = "experiment.result"  # data: those of `ExperimentResult`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,12 +19,14 @@ from dspy_optimization.adapters.gpu import gpus
 from dspy_optimization.adapters.interpreter import share_interpreter
 from dspy_optimization.adapters.mlflow_tracking import load_mlflow
 from dspy_optimization.adapters.postgres import PostgresKeys, PostgresLeases
+from dspy_optimization.adapters.postgres.experiment_store import tenants_with_experiments
 from dspy_optimization.adapters.postgres.outbox_store import PostgresOutbox
 from dspy_optimization.adapters.postgres.stranded_store import stranded
 from dspy_optimization.adapters.sealing import SETTING, SecretBox, key_in, key_of_text
 from dspy_optimization.adapters.webhooks import Poster
 from dspy_optimization.bootstrap import Foundation, new_id, now, open_foundation
 from dspy_optimization.engine import Engine
+from dspy_optimization.experiments.looker import Looker
 from dspy_optimization.isolated import MODULE
 from dspy_optimization.jobs.job import Lane
 from dspy_optimization.jobs.lease import LeaseKeeper, Worker, WorkerId
@@ -164,6 +166,14 @@ def open_serving(
                 optimizations=lambda tenant: foundation.engine(tenant, queue).stores.optimizations,
                 now=now,
             ).step()
+        if role is not ServiceRole.WORKER:
+            # Where traffic comes in, so that none is served unwatched.
+            looker = Looker(
+                lambda: tenants_with_experiments(foundation.database),
+                lambda tenant: foundation.engine(tenant, queue).conductor,
+            )
+            looker.start()
+            opened.callback(looker.stop)
         yield Serving(
             settings=settings,
             role=role,

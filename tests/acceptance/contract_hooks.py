@@ -11,6 +11,7 @@ KNOWN = {
     "fingerprint": os.environ.get("CONTRACT_CANDIDATE", ""),
     "dataset_id": os.environ.get("CONTRACT_DATASET", ""),
     "schedule_id": os.environ.get("CONTRACT_SCHEDULE", ""),
+    "experiment_id": os.environ.get("CONTRACT_EXPERIMENT", ""),
     "name": "capitals",
     "version": "latest",
 }

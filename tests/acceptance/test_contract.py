@@ -56,6 +56,9 @@ def test_every_answer_is_documented(service: Service) -> None:
         "CONTRACT_CANDIDATE": candidate,
         "CONTRACT_DATASET": detail["request"]["dataset"],
         "CONTRACT_SCHEDULE": service.client.post("/api/v1/schedules", json=recurs).json()["id"],
+        "CONTRACT_EXPERIMENT": service.client.post("/api/v1/experiments", json={"optimization_id": ended}).json()[
+            "experiment_id"
+        ],
     }
     command = [
         str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.base_url}/openapi.json",

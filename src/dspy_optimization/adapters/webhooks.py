@@ -34,6 +34,7 @@ MOST_ANSWER_BYTES = 4096
 """So much of an answer is read, and none of it is shown to anybody."""
 GONE = 410
 
+_EXPERIMENTS = frozenset({OutwardType.EXPERIMENT_RESULT, OutwardType.EXPERIMENT_ALERT})
 _COMPLETED = ("improvement_percentage", "algorithm_used", "statistical_significance")
 
 
@@ -91,12 +92,15 @@ def cloud_event(outgoing: Outgoing) -> dict[str, Json]:
         # Published as an interface: these are there whatever the event holds.
         data |= dict.fromkeys(_COMPLETED)
     data |= {**outgoing.data, "timestamp": at}
+    of, subject = "optimizations", str(outgoing.optimization_id)
+    if outgoing.type in _EXPERIMENTS:
+        of, subject = "experiments", str(outgoing.data["experiment_id"])
     return {
         "specversion": "1.0",
         "id": outgoing.message_id,
-        "source": f"/optimizations/{outgoing.optimization_id}",
+        "source": f"/{of}/{subject}",
         "type": outgoing.type,
-        "subject": str(outgoing.optimization_id),
+        "subject": subject,
         "time": at,
         "datacontenttype": "application/json",
         "data": data,

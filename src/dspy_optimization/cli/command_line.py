@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from dspy_optimization.adapters.interpreter import SHORT_SECONDS
 from dspy_optimization.cli.catalog_commands import add_catalog
 from dspy_optimization.cli.exits import EXPLAINED, exit_code_of
+from dspy_optimization.cli.experiment_commands import experiments_group
 from dspy_optimization.cli.optimize_commands import add_optimize
 from dspy_optimization.cli.runs_commands import runs_group
 from dspy_optimization.cli.serve_commands import add_serve
@@ -89,6 +90,7 @@ def build_app() -> typer.Typer:
     add_setup(app)
     add_optimize(app)
     app.add_typer(runs_group(), name="runs")
+    app.add_typer(experiments_group(), name="experiments")
     add_catalog(app)
     add_serve(app)
     return app

@@ -82,6 +82,14 @@ def _said(kind: EventType, data: Mapping[str, Json]) -> str:
             return f"warning: {text(data, 'reason')}"
         case EventType.VERDICT:
             return f"verdict on the sealed test split: {text(data, 'verdict')}. {text(data, 'reason')}"
+        case EventType.EXPERIMENT_ALERT:
+            return f"experiment {text(data, 'experiment_id')}: {text(data, 'alert')}. {text(data, 'reason')}"
+        case EventType.EXPERIMENT_RESULT:
+            recommended = ", deployment recommended" if data.get("deployment_recommended") is True else ""
+            return (
+                f"experiment {text(data, 'experiment_id')} ended: {text(data, 'winner')}, confidence "
+                f"{number(data, 'confidence') or 0.0:.4g}{recommended}"
+            )
         case _:
             return f"{kind.value} {json.dumps(dict(data), ensure_ascii=False)}"
 

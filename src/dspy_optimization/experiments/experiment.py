@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dspy_optimization.agents.untrusted import listed
 from dspy_optimization.errors import ConflictError, InvalidRequestError
+from dspy_optimization.events import Json
 from dspy_optimization.experiments.assignment import Assignment, not_running
 from dspy_optimization.experiments.bounds import checked_moment, checked_name, checked_number
 from dspy_optimization.experiments.deciding import Clock, decide
@@ -16,6 +17,8 @@ from dspy_optimization.experiments.evidence import Evidence
 from dspy_optimization.experiments.plan import REVIEW_HOURS, ExperimentPlan
 from dspy_optimization.experiments.result import ExperimentResult
 from dspy_optimization.experiments.split import Split, Variant, experiment_split
+
+EXPERIMENT_VERSION = 1
 
 
 class ExperimentStatus(StrEnum):
@@ -252,6 +255,22 @@ class Experiment:
             deployment_recommended=decision is not None and decision.deployment_recommended,
             timestamp=self.ended_at,
         )
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as plain JSON, from which `experiment_from_json` reads an equal experiment."""
+        return {
+            "version": EXPERIMENT_VERSION,
+            "plan": self.plan.to_json(),
+            "status": self.status.value,
+            "created_at": self.created_at.isoformat(),
+            "splits": [{"at": change.at.isoformat(), "split_buckets": change.split.buckets} for change in self.splits],
+            "until_hours": self.until_hours,
+            "started_at": None if self.started_at is None else self.started_at.isoformat(),
+            "decision": None if self.decision is None else self.decision.to_json(),
+            "alerted_at": None if self.alerted_at is None else self.alerted_at.isoformat(),
+            "ended_at": None if self.ended_at is None else self.ended_at.isoformat(),
+            "ended_because": self.ended_because,
+        }
 
     def _need_running(self, step: str) -> None:
         if self.status is not ExperimentStatus.RUNNING:

@@ -1,6 +1,7 @@
 """What must be kept of experiments. Every store sees one tenant. `StoreError` when the database is away."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -35,9 +36,9 @@ class ExperimentStore(Protocol):
     def change(
         self, experiment_id: ExperimentId, change: Callable[[Experiment], Experiment | Conclusion]
     ) -> Experiment:
-        """Change it under a row lock; alert and result of a conclusion are written as events in the same transaction.
+        """Change it under a row lock; an alert, and the result once it ends, are events of the same transaction.
 
-        What `change` raises undoes everything.
+        The result is told whoever ended it, once. What `change` raises undoes everything.
         """
         ...
 
@@ -46,7 +47,8 @@ class RowStore(Protocol):
     """Keeps the rows of the logs: exposures and outcomes, as they were received, for ever as they were.
 
     A row becomes visible after its `received_at`. `settled_until` says up to which moment no more rows can appear;
-    a look at a later moment could miss rows that count.
+    a look at a later moment could miss rows that count. What is kept in spite of it counts as received right after
+    that moment.
     """
 
     def add_exposures(self, exposures: Sequence[Exposure]) -> None:
@@ -87,3 +89,12 @@ class AnalysisStore(Protocol):
     def save(self, experiment_id: ExperimentId, before: Analysis | None, after: Analysis) -> bool:
         """Keep `after` when `before` is still the newest; False when somebody else went on first."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentStores:
+    """What is kept of experiments, of one tenant."""
+
+    experiments: ExperimentStore
+    rows: RowStore
+    analyses: AnalysisStore

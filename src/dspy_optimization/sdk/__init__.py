@@ -22,7 +22,9 @@ from dspy_optimization.sdk.catalog import Dataset
 from dspy_optimization.sdk.client import Client
 from dspy_optimization.sdk.errors import AccessError, NotFinishedError
 from dspy_optimization.sdk.evidence import Front
+from dspy_optimization.sdk.experiments import Experiment, ExperimentStatus
 from dspy_optimization.sdk.handle import OptimizationHandle, Picked
+from dspy_optimization.sdk.live_agent import Assignment, LiveAgent, Reported
 from dspy_optimization.sdk.request import Constraints, Examples, OptimizationRequest, Target
 from dspy_optimization.sdk.retries import Retries, Surroundings
 from dspy_optimization.sdk.schedules import Schedule
@@ -33,14 +35,18 @@ __all__ = [
     "AccessError",
     "ArtifactReference",
     "Asked",
+    "Assignment",
     "Client",
     "Constraints",
     "Dataset",
     "Estimate",
     "Examples",
+    "Experiment",
+    "ExperimentStatus",
     "Front",
     "FrontPoint",
     "KeyImprovement",
+    "LiveAgent",
     "Measured",
     "Metrics",
     "NotFinishedError",
@@ -50,6 +56,7 @@ __all__ = [
     "Pick",
     "PickAccepted",
     "Picked",
+    "Reported",
     "ResultDetails",
     "Results",
     "Retries",

@@ -10,7 +10,9 @@ from dspy_optimization.sdk.agents import Agents
 from dspy_optimization.sdk.answers import Accepted, Estimate, OptimizationStatus, Summary
 from dspy_optimization.sdk.catalog import Algorithm, CustomAlgorithm, MetricType, Model, ModelTest, System
 from dspy_optimization.sdk.datasets import Datasets
+from dspy_optimization.sdk.experiments import Experiments
 from dspy_optimization.sdk.handle import OptimizationHandle
+from dspy_optimization.sdk.live_agent import LiveAgent
 from dspy_optimization.sdk.pages import items, pages
 from dspy_optimization.sdk.request import (
     AgentOrTarget,
@@ -59,6 +61,7 @@ class Client:
         self.agents = Agents(self._transport)
         self.datasets = Datasets(self._transport)
         self.schedules = Schedules(self._transport)
+        self.experiments = Experiments(self._transport)
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +141,16 @@ class Client:
             constraints=constraints,
         )
         return self._transport.post_as(Estimate, "/estimate", request.to_json())
+
+    def agent(self, name: str, *, timeout_seconds: float = 2.0, pause_seconds: float = 5.0) -> LiveAgent:
+        """Return an agent under live traffic; keep it, for it remembers what was live when the service goes away.
+
+        Args:
+            name: of the agent.
+            timeout_seconds: how long a request of yours may wait for the service.
+            pause_seconds: how long the service is not asked after it did not answer.
+        """
+        return LiveAgent(self._transport, name, timeout_seconds=timeout_seconds, pause_seconds=pause_seconds)
 
     def optimization(self, optimization_id: str) -> OptimizationHandle:
         """Return the handle of an optimization that was handed in before; the service is not asked."""

@@ -107,9 +107,15 @@ class Transport:
         *,
         idempotency_key: str | None = None,
         timeout_seconds: float | None = None,
+        within_seconds: float | None = None,
     ) -> Answer:
-        """Return the answer to a POST as a `kind`; it is sent again only when it has an idempotency key."""
+        """Return the answer to a POST as a `kind`; it is sent again only when it has an idempotency key.
+
+        Waits no shorter than `timeout_seconds`, and no longer than `within_seconds`, whatever the client waits.
+        """
         request = self._request("POST", path, None, body)
+        if within_seconds is not None:
+            request.extensions["timeout"] = httpx.Timeout(within_seconds).as_dict()
         if timeout_seconds is not None:
             request.extensions["timeout"] = httpx.Timeout(max(timeout_seconds, self.timeout_seconds)).as_dict()
         if idempotency_key is not None:

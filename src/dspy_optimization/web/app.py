@@ -29,9 +29,11 @@ from dspy_optimization.web.routes import (
     custom_algorithms,
     datasets,
     evidence,
+    experiments,
     optimizations,
     schedules,
     system,
+    traffic,
     webhooks,
 )
 from dspy_optimization.web.status_board import StatusBoard
@@ -53,6 +55,8 @@ ROUTERS = (
     custom_algorithms.router,
     webhooks.router,
     schedules.router,
+    experiments.router,
+    traffic.router,
     streams.router,
     pages.router,
 )

@@ -76,6 +76,25 @@ def test_the_published_fields_are_always_there() -> None:
     assert {"optimization_id", "timestamp", "error", "error_type"} == set(failed)
 
 
+def test_the_result_of_an_experiment_has_the_published_fields() -> None:
+    """Those and no others; it comes from the experiment, not from the optimization whose log it stands in."""
+    data = {
+        "experiment_id": "0199c1d2-0000-7000-8000-0000000000e1",
+        "optimization_id": str(ID),
+        "winner": "optimized",
+        "confidence": 0.97,
+        "deployment_recommended": True,
+        "timestamp": "2026-03-01T12:00:00+00:00",
+    }
+
+    found = cloud_event(outgoing(type="experiment.result", data=data))
+    assert data == found["data"]
+    assert ("/experiments/0199c1d2-0000-7000-8000-0000000000e1", "0199c1d2-0000-7000-8000-0000000000e1") == (
+        found["source"],
+        found["subject"],
+    )
+
+
 def test_a_signature_is_the_one_of_the_standard() -> None:
     """The published example of Standard Webhooks (its libraries' test vector)."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

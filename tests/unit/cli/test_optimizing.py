@@ -124,9 +124,10 @@ def test_dry_run_and_estimate_spend_and_keep_nothing(world: CliWorld, model_serv
     assert {"baseline": 30, "gate": 120, "ablation": 60, "labeled_fewshot": 30} == estimated["calls_by_phase"]
     assert 240 == estimated["calls"]
     # Of 1,000: 30 for the baseline, and 2 x (60 + 30) a quarter more for the proof.
-    assert 1000 - 30 - 225 == json.loads(
-        world.run("estimate", "agent.yaml", "--json", "--max-calls", "1000").stdout
-    )["search_calls"]
+    assert (
+        1000 - 30 - 225
+        == json.loads(world.run("estimate", "agent.yaml", "--json", "--max-calls", "1000").stdout)["search_calls"]
+    )
     assert pytest.approx(240 / 8 / 60) == estimated["minutes"]
     assert estimated["cost_usd"] > 0
     assert "at most 240" in dry.stdout

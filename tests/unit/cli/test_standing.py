@@ -150,6 +150,21 @@ LINES: list[tuple[EventType, dict[str, Json], str]] = [
         "verdict on the sealed test split: improved. R.",
     ),
     (EventType.TRACKING_RECORDED, {"run_id": "7"}, 'tracking.recorded {"run_id": "7"}'),
+    (
+        EventType.EXPERIMENT_ALERT,
+        {"experiment_id": "e", "alert": "not_significant_in_7_days", "reason": "R."},
+        "experiment e: not_significant_in_7_days. R.",
+    ),
+    (
+        EventType.EXPERIMENT_RESULT,
+        {"experiment_id": "e", "winner": "optimized", "confidence": 0.97, "deployment_recommended": True},
+        "experiment e ended: optimized, confidence 0.97, deployment recommended",
+    ),
+    (
+        EventType.EXPERIMENT_RESULT,
+        {"experiment_id": "e", "winner": "baseline", "confidence": 0.0, "deployment_recommended": False},
+        "experiment e ended: baseline, confidence 0",
+    ),
 ]
 
 

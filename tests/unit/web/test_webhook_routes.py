@@ -89,9 +89,14 @@ def test_from_an_event_to_a_receiver(world: World) -> None:
         until_delivered(world, webhook["id"])
         assert 204 == world.ask("DELETE", f"/{webhook['id']}").status_code
 
-    assert ["optimization.cancelled", "optimization.completed", "optimization.failed", "optimization.paused"] == sorted(
-        webhook["events"]
-    )
+    assert [
+        "experiment.alert",
+        "experiment.result",
+        "optimization.cancelled",
+        "optimization.completed",
+        "optimization.failed",
+        "optimization.paused",
+    ] == sorted(webhook["events"])
     assert ("optimization.completed", 200, None, None) == (
         delivery["event"],
         delivery["last_status"],

@@ -30,16 +30,8 @@ class PostgresEvents:
 
     def emit(self, event: Event) -> None:
         """Keep the event; an event whose key is known already is dropped. `NotFoundError` without its optimization."""
-        lock = sa.select(optimization_request.c.optimization_id).where(
-            optimization_request.c.optimization_id == event.optimization_id
-        )
         with self._database.transaction(self._tenant) as connection:
-            if connection.execute(lock.with_for_update(key_share=True)).first() is None:
-                raise NotFoundError(
-                    f"wanted: optimization {event.optimization_id} for the event {event.type.value}; found: none;"
-                    " possible: add the optimization first"
-                )
-            append(connection, [event])
+            tell(connection, event)
 
     def events(
         self, optimization_id: OptimizationId, after: int = 0, limit: int | None = None
@@ -59,6 +51,22 @@ class PostgresEvents:
 def telling(event: Event) -> Hook:
     """Return what writes the event in the transaction of the change it tells of."""
     return lambda transaction: append(cast("sa.Connection", transaction), [event])
+
+
+def tell(connection: sa.Connection, event: Event) -> None:
+    """Write an event in the caller's transaction, and hold the row lock of its optimization until that ends.
+
+    Raises `NotFoundError` without its optimization.
+    """
+    lock = sa.select(optimization_request.c.optimization_id).where(
+        optimization_request.c.optimization_id == event.optimization_id
+    )
+    if connection.execute(lock.with_for_update(key_share=True)).first() is None:
+        raise NotFoundError(
+            f"wanted: optimization {event.optimization_id} for the event {event.type.value}; found: none;"
+            " possible: add the optimization first"
+        )
+    append(connection, [event])
 
 
 def append(connection: sa.Connection, events: Sequence[Event]) -> None:

@@ -15,6 +15,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 from dspy_optimization.adapters.postgres.escaping import KeptText
 from dspy_optimization.evaluation.ledger import ChargeStatus
 from dspy_optimization.evaluation.model import Role
+from dspy_optimization.experiments.experiment import ExperimentStatus
+from dspy_optimization.experiments.split import Variant
 from dspy_optimization.optimization.request import OptimizationStatus, TargetType
 
 APPLICATION_ROLE = "dspy_opt_app"
@@ -388,6 +390,82 @@ lesson = sa.Table(
     _to("optimization_request", "optimization_id"),
 )
 
+experiment = sa.Table(
+    "experiment",
+    METADATA,
+    _tenant(),
+    sa.Column("experiment_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("optimization_id", sa.Uuid(), nullable=False),
+    _text("agent"),
+    sa.Column("status", _enum(ExperimentStatus, "experiment_status"), nullable=False),
+    sa.Column("window_length", sa.Interval(), nullable=False),
+    sa.Column("grace", sa.Interval(), nullable=False),
+    sa.Column("document", JSON(), nullable=False),
+    _moment("created_at"),
+    _to("tenant"),
+    _to("optimization_request", "optimization_id"),
+    sa.Index(None, "tenant_id", "created_at"),
+    sa.Index(
+        "experiment_agent",
+        "tenant_id",
+        "agent",
+        unique=True,
+        postgresql_where=sa.text("status IN ('planned', 'running')"),
+    ),
+)
+
+exposure = sa.Table(
+    "exposure",
+    METADATA,
+    _tenant(),
+    sa.Column("exposure_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("digest", sa.LargeBinary(), primary_key=True, nullable=False),
+    sa.Column("experiment_id", sa.Uuid(), nullable=False),
+    sa.Column("unit_id", sa.LargeBinary(), nullable=False),
+    sa.Column("variant", _enum(Variant, "variant"), nullable=False),
+    _text("version"),
+    sa.Column("split_buckets", sa.SmallInteger(), nullable=False),
+    _moment("exposed_at"),
+    _moment("received_at"),
+    _to("experiment", "experiment_id"),
+    sa.Index(None, "tenant_id", "experiment_id", "exposed_at"),
+)
+
+outcome = sa.Table(
+    "outcome",
+    METADATA,
+    _tenant(),
+    _text("event_id", primary_key=True),
+    sa.Column("experiment_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("digest", sa.LargeBinary(), primary_key=True, nullable=False),
+    sa.Column("exposure_id", sa.Uuid(), nullable=False),
+    sa.Column("happened_at", sa.DateTime(timezone=True)),
+    _moment("received_at"),
+    sa.Column("form", sa.SmallInteger(), nullable=False),
+    sa.Column("content", sa.LargeBinary(), nullable=False),
+    _to("experiment", "experiment_id"),
+    sa.Index(None, "tenant_id", "experiment_id", "exposure_id"),
+)
+
+experiment_analysis = sa.Table(
+    "experiment_analysis",
+    METADATA,
+    _tenant(),
+    sa.Column("experiment_id", sa.Uuid(), primary_key=True, nullable=False),
+    sa.Column("digest", sa.Text(), nullable=False),
+    sa.Column("document", JSON(), nullable=False),
+    _to("experiment", "experiment_id"),
+)
+
+experiment_horizon = sa.Table(
+    "experiment_horizon",
+    METADATA,
+    _tenant(),
+    _moment("promised_until"),
+    _moment("settled_until"),
+    _to("tenant"),
+)
+
 # Belongs to no tenant, as the three before.
 gpu_use = sa.Table(
     "gpu_use",
@@ -409,4 +487,12 @@ schedule_due = sa.Table(
         ["holder", "schedule_id"], ["schedule.tenant_id", "schedule.schedule_id"], ondelete="CASCADE"
     ),
     sa.Index("schedule_due_next", "due_at", postgresql_where=sa.text("due_at IS NOT NULL")),
+)
+
+# Belongs to no tenant, as the five before.
+experiment_holder = sa.Table(
+    "experiment_holder",
+    METADATA,
+    sa.Column("holder", sa.Uuid(), primary_key=True, nullable=False),
+    sa.ForeignKeyConstraint(["holder"], ["tenant.tenant_id"]),
 )

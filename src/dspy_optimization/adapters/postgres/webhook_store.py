@@ -30,6 +30,8 @@ class OutwardType(StrEnum):
     FAILED = EventType.OPTIMIZATION_FAILED.value
     CANCELLED = EventType.OPTIMIZATION_CANCELLED.value
     PAUSED = EventType.OPTIMIZATION_PAUSED.value
+    EXPERIMENT_RESULT = EventType.EXPERIMENT_RESULT.value
+    EXPERIMENT_ALERT = EventType.EXPERIMENT_ALERT.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

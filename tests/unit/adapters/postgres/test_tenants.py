@@ -6,6 +6,7 @@ from datetime import datetime
 import psycopg
 import pytest
 import sqlalchemy as sa
+from experiment_rows_world import exposure_row, outcome_row, running_in
 
 from dspy_optimization.adapters.postgres import (
     Database,
@@ -18,7 +19,9 @@ from dspy_optimization.adapters.postgres import (
     PostgresTrials,
 )
 from dspy_optimization.adapters.postgres.algorithm_store import PostgresAlgorithms
+from dspy_optimization.adapters.postgres.analysis_store import PostgresAnalyses
 from dspy_optimization.adapters.postgres.experience_store import PostgresExperience
+from dspy_optimization.adapters.postgres.experiment_row_store import PostgresExperimentRows
 from dspy_optimization.adapters.postgres.tables import APPLICATION_ROLE, METADATA, idempotent_request, schedule
 from dspy_optimization.adapters.postgres.webhook_store import OutwardType, PostgresWebhooks
 from dspy_optimization.adapters.sealing import SecretBox
@@ -32,13 +35,14 @@ from dspy_optimization.evaluation.ledger import Bill, Charge, LedgerBatch, Optim
 from dspy_optimization.evaluation.model import CallKey, ModelResponse
 from dspy_optimization.evaluation.trial import Trial
 from dspy_optimization.events import Event, EventType
+from dspy_optimization.experiments.analysis import Analysis
 from dspy_optimization.optimization.request import OptimizationStatus
 from dspy_optimization.optimization.result import OptimizationResult
 from dspy_optimization.tenancy import TenantId
 
-# Workers serve and deliver for every tenant, and whoever takes requests in fires for every tenant; a key is looked up
-# before anybody knows whose it is.
-SHARED = {"worker_lease", "api_key", "webhook_delivery", "schedule_due", "gpu_use"}
+# Workers serve and deliver for every tenant, whoever takes requests in fires and looks at experiments for every tenant;
+# a key is looked up before anybody knows whose it is.
+SHARED = {"worker_lease", "api_key", "webhook_delivery", "schedule_due", "gpu_use", "experiment_holder"}
 WITHOUT_TENANT = {"schema_version", *SHARED}
 OF_TENANTS = [table for table in METADATA.sorted_tables if table.name not in SHARED]
 """Reviewed: holds the number of the newest migration."""
@@ -79,6 +83,13 @@ def full(
     results.open_test_split(dataset.version, optimization_id)
     results.save(result_of(optimization_id), OptimizationStatus.CANCELLED, [])
     PostgresExperience(database, tenant).lessons()
+    experiment = running_in(database, tenant, optimization_id=optimization_id)
+    rows = PostgresExperimentRows(database, tenant, lambda: noon)
+    rows.add_exposures([exposure_row(experiment.plan, "unit", 0)])
+    rows.add_outcomes([outcome_row(experiment.plan, "unit", "event", 1)])
+    rows.settled_until()
+    analysis = Analysis.start(experiment.plan)
+    assert PostgresAnalyses(database, tenant).save(experiment.plan.experiment_id, None, analysis)
     return optimization_id
 
 

@@ -109,6 +109,10 @@ function sentence({ type, data }) {
       return `${data.role}: ${data.used} instead of ${data.wanted}, because ${data.reason}.`;
     case "device.fallback":
       return `${data.reason}.`;
+    case "experiment.alert":
+      return `Experiment ${short(data.experiment_id)}: ${data.reason}`;
+    case "experiment.result":
+      return `Experiment ${short(data.experiment_id)} has ended: winner ${data.winner}, confidence ${score(data.confidence)}${data.deployment_recommended ? "; deployment recommended" : ""}.`;
     case "verdict":
       return `Verdict on ${data.objective}: ${String(data.verdict).replaceAll("_", " ")}${data.difference === undefined || data.difference === null ? "" : `, ${typeof data.difference === "number" ? signed(data.difference) : JSON.stringify(data.difference)}`}.`;
     default: {
