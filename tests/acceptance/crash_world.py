@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from forked import Forked, begin
 
 from dspy_optimization.adapters.models import ModelSpec
 from dspy_optimization.agents.allow_list import AllowList
@@ -81,7 +81,7 @@ class Trap:
     """Kills a process at the k-th call that reaches the server."""
 
     at: int | None = None
-    process: "subprocess.Popen[str] | None" = None
+    process: Forked | None = None
     calls: int = 0
     weather: Callable[[int, Received], Reply | None] = field(default=lambda _number, _received: None)
     """Gives the reply to the n-th call instead of a good one."""
@@ -108,6 +108,7 @@ class World:
     folder: Path
     attempts: int = 3
     timeout_seconds: float = 20.0
+    deadline_seconds: float = 300.0
 
     def settings(self) -> Settings:
         spec = ModelSpec(
@@ -115,6 +116,7 @@ class World:
             base_url=self.server.base_url,
             max_attempts=self.attempts,
             timeout_seconds=self.timeout_seconds,
+            deadline_seconds=self.deadline_seconds,
         )
         return Settings(
             database_url=self.url,
@@ -144,34 +146,28 @@ class World:
             )
             return engine.intake.accept(engine.intake.check(proposal)).request.id
 
-    def start(self, optimization_id: OptimizationId) -> "subprocess.Popen[str]":
-        """Start a process that works on the optimization."""
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return that of a process that works in this world."""
         config = self.folder / "config.yaml"
         config.write_text(
             f"models: {{task: {{model: {{base_url: '{self.server.base_url}', model: fake}}, max_attempts: 3}}}}\n",
             encoding="utf-8",
         )
-        environment = {
+        return {
             **os.environ,
             "DATABASE_URL": self.url,
             "DSPY_CONFIG_PATH": str(config),
             "DSPY_OPT_DATA_DIR": str(self.folder),
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            **more,
         }
-        return subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("crash_child.py")), str(optimization_id)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
 
     def run_killed_at(self, optimization_id: OptimizationId, at: int | None) -> tuple[int, str]:
         """Work on it in a process of its own, killed when so many calls have reached the server in all."""
-        process = self.start(optimization_id)
+        log = self.folder / "optimizes.log"
+        process = begin("optimize", optimization_id, environment=self.environment(), log=log)
         self.trap.process, self.trap.at = process, at
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out + err
+        return process.wait(120), log.read_text(encoding="utf-8")
 
     def result(self, optimization_id: OptimizationId) -> OptimizationResult:
         with self.engine() as engine:

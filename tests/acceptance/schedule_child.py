@@ -16,6 +16,8 @@ from dspy_optimization.web.firing import Firer, FiringTerms
 
 LEASE_SECONDS = 1.0
 
+whole = PostgresSchedules.firing
+
 
 def die(*_: object) -> NoReturn:
     """Go as nobody can prepare for."""
@@ -44,9 +46,13 @@ def dying_inside(schedules: PostgresSchedules, made: Firing, optimization_id: Op
     return hook
 
 
-if __name__ == "__main__":
-    whole = PostgresSchedules.firing
-    match sys.argv[1]:
+def fire(where: str) -> None:
+    """Fire all that is due, and say how much that was.
+
+    Args:
+        where: `claimed`, `handing in` and `handed in`: the process dies there; `ends`: it does not.
+    """
+    match where:
         case "claimed":
             firing.fire = die
         case "handing in":

@@ -1,17 +1,14 @@
 """Processes that are killed while a schedule fires: each due time makes one optimization, never none, never two."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from crash_world import World
+from forked import begin
 from schedule_child import LEASE_SECONDS
 
 from dspy_optimization.adapters.postgres import Database
@@ -27,20 +24,11 @@ pytestmark = pytest.mark.crash
 YEARLY = "0 0 1 1 *"
 
 
-def child(world: World, where: str) -> "subprocess.CompletedProcess[str]":
-    """Let a process fire what is due."""
-    config = world.folder / "config.yaml"
-    place = f"{{base_url: '{world.server.base_url}', model: fake}}"
-    config.write_text(f"models: {{task: {{model: {place}}}}}\n", encoding="utf-8")
-    environment = {
-        **os.environ,
-        "DATABASE_URL": world.url,
-        "DSPY_CONFIG_PATH": str(config),
-        "DSPY_OPT_DATA_DIR": str(world.folder),
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    }
-    command = [sys.executable, str(Path(__file__).with_name("schedule_child.py")), where]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+def child(world: World, where: str) -> tuple[int, str]:
+    """Let a process fire what is due; return its exit status and all it said."""
+    log = world.folder / "fires.log"
+    status = begin("fire", where, environment=world.environment(), log=log).wait(120)
+    return status, log.read_text(encoding="utf-8")
 
 
 def counted(database: Database) -> list[int]:
@@ -78,15 +66,15 @@ def test_killed_while_it_fires(world_of: Callable[[str], World], where: str, lef
             last_error=None,
         )
         schedules.add(schedule, request_body())
-        killed = child(world, where)
+        killed, said = child(world, where)
         after_kill = counted(database)
         time.sleep(LEASE_SECONDS)
         second = child(world, "ends")
         found = schedules.get(schedule.id)
 
-        assert -signal.SIGKILL == killed.returncode, killed.stderr
+        assert -signal.SIGKILL == killed, said
         assert [left] * 3 == after_kill
-        assert f"{1 - left}\n" == second.stdout, second.stderr
+        assert (0, f"{1 - left}\n") == second
         assert [1, 1, 1] == counted(database)
         assert found.last_optimization_id is not None
         assert (began, None) == (found.last_due_at, found.last_error)

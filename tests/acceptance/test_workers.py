@@ -1,8 +1,7 @@
 """Workers that are sent away: everything ends once, as it would have, and costs what it would have."""
 
-import os
-import subprocess
-import sys
+import re
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from crash_world import AGENT, ALGORITHMS, CONCURRENCY, World, evidence, words
+from forked import SERVES, Forked, begin
 
 from dspy_optimization.adapters.dbos import DbosQueue, QueueTerms, migrate_queue
 from dspy_optimization.adapters.postgres import PostgresLeases
@@ -33,6 +33,7 @@ ALGORITHM = "bootstrap_fewshot"
 AT_ONCE = 3
 PATIENCE_SECONDS = 240.0
 """Bounds a hang; on an idle machine the whole takes a minute."""
+_SERVING = re.compile(rf"{SERVES} (\S+)\n")
 
 
 @dataclass(slots=True)
@@ -40,49 +41,38 @@ class Yard:
     """Worker processes that share a world."""
 
     world: World
-    workers: list["subprocess.Popen[str]"] = field(default_factory=list)
+    workers: list[Forked] = field(default_factory=list)
 
-    def start(self) -> "subprocess.Popen[str]":
-        config = self.world.folder / "config.yaml"
-        config.write_text(
-            f"models: {{task: {{model: {{base_url: '{self.world.server.base_url}', model: fake}}}}}}\n",
-            encoding="utf-8",
+    def start(self) -> Forked:
+        process = begin(
+            "work",
+            environment=self.world.environment(MAX_CONCURRENT_OPTIMIZATIONS=str(AT_ONCE)),
+            log=self._log(len(self.workers)),
         )
-        environment = {
-            **os.environ,
-            "DATABASE_URL": self.world.url,
-            "DSPY_CONFIG_PATH": str(config),
-            "DSPY_OPT_DATA_DIR": str(self.world.folder),
-            "MAX_CONCURRENT_OPTIMIZATIONS": str(AT_ONCE),
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        }
-        said = (self.world.folder / f"worker-{len(self.workers)}.log").open("w", encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker_child.py"))],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            text=True,
-        )
-        said.close()
         self.workers.append(process)
         return process
 
-    def ready(self, process: "subprocess.Popen[str]") -> str:
+    def ready(self, process: Forked) -> str:
         """Return the worker's id once it serves."""
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
+        log = self._log(self.workers.index(process))
+
+        def serves() -> bool:
+            assert process.poll() is None, self.said()
+            return bool(_SERVING.search(log.read_text(encoding="utf-8")))
+
+        _until(serves, "no worker", self)
+        return _SERVING.findall(log.read_text(encoding="utf-8"))[0]
 
     def end(self) -> None:
         for process in self.workers:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
             process.wait(60)
-            assert process.stdout is not None
-            process.stdout.close()
 
     def said(self) -> str:
         return "".join(path.read_text(encoding="utf-8")[-3000:] for path in self.world.folder.glob("worker-*.log"))
+
+    def _log(self, number: int) -> Path:
+        return self.world.folder / f"worker-{number}.log"
 
 
 @contextmanager
@@ -185,12 +175,12 @@ def test_a_worker_that_is_sent_away_hands_its_jobs_over(world_of: Callable[[str]
         _until(lambda: world.trap.calls > before + 20, "nobody asks anything", yard)
         sent = next(name for name in by_name if working(name))
         (other,) = (name for name in by_name if name != sent)
-        by_name[sent].terminate()
+        by_name[sent].send_signal(signal.SIGTERM)
         assert 0 == by_name[sent].wait(60), yard.said()
         assert [other] == [str(lease.worker.id) for lease in leases.leases()]
         slow = 0.0
         _all_completed(engine, ids, yard)
-        by_name[other].terminate()
+        by_name[other].send_signal(signal.SIGTERM)
 
         assert 0 == by_name[other].wait(60), yard.said()
         assert [] == leases.leases()

@@ -1,13 +1,12 @@
 """`mlflow`: the tracked runs in MLflow's own user interface."""
 
-import importlib.util
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 
 import typer
 
@@ -41,7 +40,7 @@ def view(port: int, wait: Callable[[], None]) -> int:
         if url is None:
             url = held.enter_context(EmbeddedPostgres.open(settings.data_directory / "postgres")).url
         backend = database_beside(url, DATABASE).replace("postgresql://", "postgresql+psycopg://", 1)
-        if importlib.util.find_spec("flask") is not None:
+        if _has_interface():
             return _serve(backend, port)
         with suppress(KeyboardInterrupt):
             typer.echo("The full mlflow package, which has the user interface, is not installed here. Elsewhere:")
@@ -49,6 +48,15 @@ def view(port: int, wait: Callable[[], None]) -> int:
             typer.echo("The database is held open for it. Ctrl-C ends.")
             wait()
         return 0
+
+
+def _has_interface() -> bool:
+    """Return whether the full package is installed; by itself the small one starts a server that never answers."""
+    try:
+        distribution("mlflow")
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _serve(backend: str, port: int) -> int:

@@ -86,10 +86,15 @@ def losses(some: Sequence[Contender], goals: Sequence[Objective]) -> Floats:
 
 
 def rounded(values: Floats, digits: int = DIGITS) -> Floats:
-    """Return columns as shares of their largest entry, equal where they differ by rounding alone."""
+    """Return columns as shares of their largest entry, equal where they differ by rounding alone.
+
+    Args:
+        values: (…, n, n_goals).
+        digits: after the point, of the shares.
+    """
     if not values.size:
         return values
-    largest = np.abs(values).max(axis=0)
+    largest = np.abs(values).max(axis=-2, keepdims=True)
     return np.asarray(np.round(values / np.where(largest > 0.0, largest, 1.0), digits) + 0.0, np.float64)
 
 

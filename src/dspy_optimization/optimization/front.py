@@ -251,16 +251,15 @@ def _chances(
     rng = np.random.default_rng(random.Random(f"{seed}/front").getrandbits(64))
     rows = max(1, _CELLS // max(columns.shape[1], len(shown) ** 2))
     for means in resampled_means(columns, clusters=clusters, rng=rng, resamples=RESAMPLES, rows=rows):
-        drawn = means.reshape(len(means), len(goals), count)
-        for sample in drawn:
-            points = rounded(sample.T, _RESAMPLED_DIGITS)
-            hits[among] += fronts(points[among]) == 0
-            if not holds[places].all():
-                hits[~holds] += fronts(points)[~holds] == 0
-            mine = points[places]
-            less: npt.NDArray[np.bool_] = np.asarray(mine[:, None, :] < mine[None, :, :])
-            dominates += ~less.any(axis=2).T & less.any(axis=2)
-            better += less.transpose(2, 0, 1)
+        points = rounded(means.reshape(len(means), len(goals), count).transpose(0, 2, 1), _RESAMPLED_DIGITS)
+        hits[among] += _is_first(points[:, among]).sum(axis=0)
+        if not holds[places].all():
+            hits[~holds] += _is_first(points)[:, ~holds].sum(axis=0)
+        mine = points[:, places]
+        less: npt.NDArray[np.bool_] = np.asarray(mine[:, :, None, :] < mine[:, None, :, :])
+        ahead_somewhere: npt.NDArray[np.bool_] = np.asarray(less.any(axis=3))
+        dominates += (~ahead_somewhere.transpose(0, 2, 1) & ahead_somewhere).sum(axis=0)
+        better += np.asarray(less.sum(axis=0), dtype=np.int64).transpose(2, 0, 1)
     ahead: npt.NDArray[np.bool_] = np.asarray((better / RESAMPLES >= 1.0 - (1.0 - LEVEL) / 2.0).any(axis=0))
     told_apart = ahead | ahead.T
     return _Chances(
@@ -278,6 +277,13 @@ def _chances(
             for row, place in enumerate(shown)
         },
     )
+
+
+def _is_first(samples: Floats) -> npt.NDArray[np.bool_]:
+    """Return of every sample who is on its front, (n_samples, n), from (n_samples, n, n_goals)."""
+    if samples.shape[2] == 1 and samples.shape[1]:
+        return np.asarray(samples[:, :, 0] == samples[:, :, 0].min(axis=1, keepdims=True))
+    return np.array([fronts(points) == 0 for points in samples])
 
 
 def _point(

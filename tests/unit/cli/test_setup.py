@@ -27,6 +27,17 @@ from dspy_optimization.evaluation.model import Role
 from dspy_optimization.settings import read_settings
 from dspy_optimization.testing.model_server import ModelServer, Received, Reply, answer, refused
 
+STAND_IN = """\
+import os
+import sys
+from pathlib import Path
+
+told = f"{' '.join(sys.argv[1:])}\\n{os.environ['MLFLOW_BACKEND_STORE_URI']}\\n"
+Path(__file__).with_name("told").write_text(told, encoding="utf-8")
+sys.exit(7)
+"""
+"""Of MLflow: says what it was told."""
+
 
 def test_init_writes_files_that_work_and_never_over_others(world: CliWorld) -> None:
     """Both or none."""
@@ -219,7 +230,7 @@ def test_mlflow_is_shown_or_the_way_to_see_it(world: CliWorld, tmp_path: Path) -
 def test_without_the_interface_the_database_is_held(
     world: CliWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """With it MLflow is started and its exit code returned; no address with a password is printed."""
+    """With it MLflow is started, here a stand-in, and its exit code returned; no address with a password is printed."""
     for name, value in world.environment.items():
         monkeypatch.setenv(name, value or "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
@@ -228,12 +239,19 @@ def test_without_the_interface_the_database_is_held(
         raise KeyboardInterrupt
 
     held = view(5078, interrupted)
-    (tmp_path / "flask.py").write_text("", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+    installed = tmp_path / "mlflow-3.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mlflow\nVersion: 3.0\n", encoding="utf-8")
+    (tmp_path / "mlflow.py").write_text(STAND_IN, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
     served = view(5078, interrupted)
+    told, backend = (tmp_path / "told").read_text(encoding="utf-8").splitlines()
 
-    assert (0, True) == (held, served != 0), "mlflow-skinny has no interface to start"
+    assert (0, 7) == (held, served)
+    assert "ui --host 127.0.0.1 --port 5078" == told
+    assert backend.startswith("postgresql+psycopg://postgres@/mlflow?"), backend
     assert '"$DATABASE_URL of the database mlflow"' in capsys.readouterr().out
 
 

@@ -97,6 +97,18 @@ def test_probabilities_against_an_independent_bootstrap() -> None:
             assert share == pytest.approx(point.dominated_by.get(other_one.fingerprint, 0.0), abs=0.055)
 
 
+def test_probabilities_of_a_single_goal_against_an_independent_bootstrap() -> None:
+    """Whoever is best in a sample is its front; equal ones share it."""
+    goals = Objectives(items=(QUALITY,))
+    found, rng = front(ALL, NEAR, objectives=goals, unbounded=frozenset()), np.random.default_rng(99)
+    scores = np.array([[r.scores["quality"].value for r in one.results] for one in ALL])
+    means = np.array([scores[:, rng.integers(0, 40, 40)].mean(axis=1) for _ in range(2_000)])
+    hits = (means > means.max(axis=1, keepdims=True) - 1e-9).mean(axis=0)
+
+    assert hits[ALL.index(NEAR)] == pytest.approx(by_name(found, NEAR).probability_on_front, abs=0.05)
+    assert hits[ALL.index(BASELINE)] == pytest.approx(found.baseline.probability_on_front, abs=0.02)
+
+
 def test_clusters_are_drawn_whole() -> None:
     """Against a bootstrap of clusters: four examples that belong together tell as much as one."""
     marks = {"baseline": [1, 0, 0, 1, 0, 0, 1, 0], "other": [1, 1, 0, 1, 0, 1, 0, 0]}

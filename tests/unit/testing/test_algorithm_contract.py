@@ -14,9 +14,11 @@ from dspy_optimization.testing.algorithm_contract import RULES, AlgorithmContrac
 
 SMALL: Mapping[str, Mapping[str, Json]] = {
     "bootstrap_random_search": {"candidates": 2},
+    "copro": {"breadth": 3, "depth": 2},
     "simba": {"steps": 1, "candidates": 2},
     "given": {"candidates": [{"components": {"answer": {"instructions": "SHOUT it."}}}]},
     "genetic": {"population": 8, "generations": 2, "evaluations": 60, "initial": 6},
+    "racing": {"evaluations": 120, "pool": 10, "bootstrap_examples": 6},
 }
 """Options with which a search is short; the others are short by themselves."""
 
