@@ -143,6 +143,7 @@ def measure() -> Finding:
                 "on val beyond them."
             ),
             "One seed and a hundred examples a task: differences between algorithms below about 0.1 mean nothing.",
+            "letter_counting and coin_flip can be won by one and the same answer every time: see docs/performance.md.",
         ),
         data=data,
     )
