@@ -10,6 +10,7 @@ from uuid import UUID
 from dspy_optimization.agents.candidate import Fingerprint
 from dspy_optimization.agents.objective import Objective
 from dspy_optimization.agents.untrusted import Block, listed
+from dspy_optimization.deployments.fields import moment_of, uuid_of
 from dspy_optimization.deployments.version import Version
 from dspy_optimization.errors import ConflictError, ExpiredError, InvalidRequestError
 from dspy_optimization.events import Json
@@ -270,7 +271,7 @@ class Approval:
             )
         roles = {str(role): role for role in AccessRole}
         return Approval(
-            id=ApprovalId(_uuid(block, "id")),
+            id=ApprovalId(uuid_of(block, "id")),
             agent=block.text("agent"),
             checksum=Fingerprint(block.text("checksum")),
             environment=block.text("environment"),
@@ -279,11 +280,11 @@ class Approval:
             names=frozenset(_texts(block, "names")),
             may_approve_own=block.flag("may_approve_own", False),
             asked_by=block.text("asked_by"),
-            asked_at=_moment(block, "asked_at"),
-            expires_at=_moment(block, "expires_at"),
+            asked_at=moment_of(block, "asked_at"),
+            expires_at=moment_of(block, "expires_at"),
             status=block.one_of("status", ApprovalStatus),
             decided_by=block.text("decided_by") if "decided_by" in block else None,
-            decided_at=_moment(block, "decided_at") if "decided_at" in block else None,
+            decided_at=moment_of(block, "decided_at") if "decided_at" in block else None,
             because=block.text("because") if "because" in block else None,
         )
 
@@ -401,19 +402,3 @@ def _texts(block: Block, key: str, known: Mapping[str, object] | None = None) ->
     if len(texts) != len(items):
         raise block.wrong(key, "a list of texts", "what to_json returned" if known is None else listed(known))
     return texts
-
-
-def _moment(block: Block, key: str) -> datetime:
-    text = block.text(key)
-    try:
-        return checked_moment(block.at(key), datetime.fromisoformat(text))
-    except ValueError as error:
-        raise block.wrong(key, "a moment in ISO 8601", "2026-03-01T12:00:00+00:00") from error
-
-
-def _uuid(block: Block, key: str) -> UUID:
-    text = block.text(key)
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise block.wrong(key, "a UUID", "0199c1d2-0000-7000-8000-0000000000aa") from error

@@ -1,13 +1,12 @@
 """Reading pointers and rollouts that were kept: equal ones."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from uuid import UUID
 
 from dspy_optimization.agents.candidate import Fingerprint
 from dspy_optimization.agents.untrusted import Block
 from dspy_optimization.deployments.approval import ApprovalId
 from dspy_optimization.deployments.change import Change, ChangeKind
+from dspy_optimization.deployments.fields import moment_of, uuid_of
 from dspy_optimization.deployments.gain import RealisedGain
 from dspy_optimization.deployments.pointer import POINTER_VERSION, Pointer
 from dspy_optimization.deployments.rollout import ClosedStage, Rollout, RolloutStatus, StopCause
@@ -15,7 +14,6 @@ from dspy_optimization.deployments.rollout_plan import RolloutPlan, StagePlan
 from dspy_optimization.errors import InvalidRequestError
 from dspy_optimization.events import Json
 from dspy_optimization.experiments.assignment import ExperimentId
-from dspy_optimization.experiments.bounds import checked_moment
 from dspy_optimization.experiments.plan_reading import plan_from_json
 from dspy_optimization.experiments.split import BUCKETS, Split
 
@@ -68,14 +66,14 @@ def change_from_json(data: Mapping[str, Json]) -> Change:
     return Change(
         number=block.whole("number", None, low=1, high=_MOST),
         kind=block.one_of("kind", ChangeKind),
-        at=_moment(block, "at"),
+        at=moment_of(block, "at"),
         actor=block.text("actor"),
         reason=block.text("reason"),
         live=Fingerprint(block.text("live")),
         replaces=Fingerprint(block.text("replaces")) if "replaces" in block else None,
-        rollout=ExperimentId(_uuid(block, "rollout")) if "rollout" in block else None,
+        rollout=ExperimentId(uuid_of(block, "rollout")) if "rollout" in block else None,
         split=_split(block, low=0, high=BUCKETS) if "split_buckets" in block else None,
-        approval=ApprovalId(_uuid(block, "approval")) if "approval" in block else None,
+        approval=ApprovalId(uuid_of(block, "approval")) if "approval" in block else None,
         evidence=block.mapping("evidence"),
     )
 
@@ -93,13 +91,13 @@ def rollout_from_json(data: Mapping[str, Json]) -> Rollout:
         ),
         status=block.one_of("status", RolloutStatus),
         stage=block.whole("stage", None, low=0, high=len(stages) - 1),
-        started_at=_moment(block, "started_at"),
-        stage_started_at=_moment(block, "stage_started_at"),
+        started_at=moment_of(block, "started_at"),
+        stage_started_at=moment_of(block, "stage_started_at"),
         closed=tuple(_closed(one) for one in _mappings(block, "closed", _MOST_STAGES)),
         told_stalled=block.flag("told_stalled", False),
         gain=_gain(Block(block.mapping("gain"), "rollout.gain", _GAIN)) if "gain" in block else None,
         cause=block.one_of("cause", StopCause) if "cause" in block else None,
-        ended_at=_moment(block, "ended_at") if "ended_at" in block else None,
+        ended_at=moment_of(block, "ended_at") if "ended_at" in block else None,
         ended_because=block.text("ended_because") if "ended_because" in block else None,
     )
 
@@ -118,9 +116,9 @@ def _closed(data: Json) -> ClosedStage:
     return ClosedStage(
         stage=block.whole("stage", None, low=0, high=_MOST_STAGES),
         split=_split(block, low=1, high=BUCKETS - 1),
-        started_at=_moment(block, "started_at"),
-        closed_at=_moment(block, "closed_at"),
-        evidence_at=_moment(block, "evidence_at") if "evidence_at" in block else None,
+        started_at=moment_of(block, "started_at"),
+        closed_at=moment_of(block, "closed_at"),
+        evidence_at=moment_of(block, "evidence_at") if "evidence_at" in block else None,
         n_baseline=block.whole("n_baseline", None, low=0, high=_MOST),
         n_optimized=block.whole("n_optimized", None, low=0, high=_MOST),
         by_hand=block.flag("by_hand", False),
@@ -157,19 +155,3 @@ def _mappings(block: Block, key: str, most: int) -> list[dict[str, Json]]:
     if len(mappings) != len(items):
         raise block.wrong(key, "a list of mappings", "what to_json returned")
     return mappings
-
-
-def _moment(block: Block, key: str) -> datetime:
-    text = block.text(key)
-    try:
-        return checked_moment(block.at(key), datetime.fromisoformat(text))
-    except ValueError as error:
-        raise block.wrong(key, "a moment in ISO 8601", "2026-03-01T12:00:00+00:00") from error
-
-
-def _uuid(block: Block, key: str) -> UUID:
-    text = block.text(key)
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise block.wrong(key, "a UUID", "0199c1d2-0000-7000-8000-0000000000aa") from error
